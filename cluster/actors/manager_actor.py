@@ -1,0 +1,326 @@
+"""The manager actor: turns the controller's instructions into loaders' work, and routes frontends to what is up."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from cluster.actors.actor_link import ActorLink
+from cluster.actors.fleet import FrontendFleet, LoaderFactory, NodeWatch
+from cluster.actors.replica_board import ReplicaBoard
+from cluster.actors.serving_map_feed import ServingMapFeed
+from cluster.core.acknowledgements import FrontendReport
+from cluster.core.errors import AspiredError, Internal
+from cluster.core.events import (
+    CapacityChanged,
+    ClusterObserved,
+    Event,
+    Loaded,
+    LoadFailed,
+    ObservedPhase,
+    ObservedServable,
+    Quiesced,
+    Unloaded,
+)
+from cluster.core.instructions import CancelLoad, Instruction, Load, Place, PublishStates, Quiesce, Unload
+from cluster.core.loader import LoadedServable, Loader
+from cluster.core.replica_report import ReplicaDirective, ReplicaPhase, ReplicaReport
+from cluster.core.resources import Node, Slot
+from cluster.core.servable_id import ServableId
+from cluster.core.serving_map import Epoch, ServableEntry, ServingMap
+
+NODE_WATCH_INTERVAL_S = 1.0
+ADOPTION_TIMEOUT_S = 15.0
+"""How long a restarted manager waits for the replicas of an application to report before it gives that one up."""
+QUIESCE_TIMEOUT_S = 40.0
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(slots=True)
+class _Managed:
+    """One version in the manager's hands. `phase` None: its load has failed or it is being removed."""
+
+    load: Load
+    loader: Loader
+    phase: ObservedPhase
+    work: asyncio.Task[None] | None = None
+
+
+class ManagerActor:
+    """Carries out instructions; never decides which version should run.
+
+    Async Ray actor, detached, restarted without limit. Everything it knows it can read again: from Serve (through the loader
+    factory), from the replicas' polls and from the frontends' polls. Until it has, it publishes nothing (`ServingMapFeed`).
+    """
+
+    async def __init__(
+        self,
+        loaders: LoaderFactory,
+        fleet: FrontendFleet,
+        node_watch: NodeWatch,
+        controller: ActorLink,
+        accepting: bool = False,
+    ) -> None:
+        self._loaders = loaders
+        self._fleet = fleet
+        self._node_watch = node_watch
+        self._controller = controller
+        self._board = ReplicaBoard()
+        self._feed = ServingMapFeed()
+        self._managed: dict[ServableId, _Managed] = {}
+        self._nodes: tuple[Node, ...] | None = None
+        self._observed = asyncio.Event()
+        self._stopping = False
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._spawn(self._start())
+
+    # -- the controller's side
+
+    async def observe(self) -> tuple[Event, ...]:
+        """What runs and what there is, for a controller that starts; waits until adoption is complete."""
+        await self._observed.wait()
+        return (CapacityChanged(self._nodes or ()), self._cluster_observed())
+
+    async def perform(self, instructions: Sequence[Instruction]) -> None:
+        """Begins to carry out the instructions, in their order for each version; the ends are reported to the controller."""
+        await self._observed.wait()
+        for instruction in instructions:
+            match instruction:
+                case Load():
+                    self._begin_load(instruction)
+                case CancelLoad():
+                    self._begin_cancel(instruction)
+                case Place():
+                    self._chain(instruction.id, self._place(instruction))
+                case Quiesce():
+                    self._chain(instruction.id, self._quiesce(instruction))
+                case Unload():
+                    self._chain(instruction.id, self._unload(instruction))
+                case PublishStates():
+                    self._feed.set_states(instruction.states)
+
+    # -- the replicas' side
+
+    async def claim_slot(
+        self, application: str, replica_id: str, node_id: str, pid: int, dead: Sequence[int]
+    ) -> Slot | tuple[int, ...] | None:
+        """See `ReplicaBoard.claim_slot`."""
+        return self._board.claim_slot(application, replica_id, node_id, pid, dead)
+
+    async def watch_replica(self, report: ReplicaReport, seen: ReplicaDirective) -> ReplicaDirective:
+        """A replica's long poll: see `ReplicaBoard.watch`."""
+        return await self._board.watch(report, seen)
+
+    # -- the frontends' side
+
+    async def watch_map(self, report: FrontendReport, seen: Epoch) -> ServingMap:
+        """A frontend's long poll: see `ServingMapFeed.watch`."""
+        return await self._feed.watch(report, seen)
+
+    async def leave(self, frontend_id: str) -> None:
+        """A frontend says goodbye; nobody waits for its acknowledgements any more."""
+        self._feed.leave(frontend_id)
+
+    # -- the server's side
+
+    async def accept(self) -> None:
+        """Opens the ports on every node. The answer comes at once; `frontends` tells how far it is."""
+        await self._observed.wait()
+        self._feed.set_accepting(True)
+
+    async def frontends(self) -> tuple[FrontendReport, ...]:
+        """The frontends that live now."""
+        return self._feed.frontends()
+
+    async def drain_frontends(self, timeout_s: float) -> bool:
+        """Closes the ports and waits until no frontend holds a request; False when some still do after `timeout_s`."""
+        self._stopping = True
+        self._feed.set_accepting(False)
+        return await self._feed.wait_for_frontends(
+            lambda reports: all(not report.accepting and report.in_flight == 0 for report in reports), timeout_s
+        )
+
+    async def remove_frontends(self) -> None:
+        """Stops the frontends and gives the GPUs back; the last thing before the actors themselves go."""
+        self._stopping = True
+        await self._fleet.remove()
+        await self._node_watch.release()
+
+    async def replicas(self) -> tuple[ReplicaReport, ...]:
+        """The last report of every version replica, for `aspired status`."""
+        return tuple(report for name in self._board.applications() for report in self._board.reports(name))
+
+    async def nodes(self) -> tuple[Node, ...]:
+        """The nodes as they were last seen."""
+        return self._nodes or ()
+
+    # -- starting
+
+    async def _start(self) -> None:
+        while not await self._tried(self._look_at_nodes()):
+            await asyncio.sleep(NODE_WATCH_INTERVAL_S)
+        await self._adopt()
+        self._observed.set()
+        self._feed.publish_first()
+        self._spawn(self._tell(self._cluster_observed()))
+        while True:
+            await asyncio.sleep(NODE_WATCH_INTERVAL_S)
+            if not self._stopping:
+                await self._tried(self._look_at_nodes())
+
+    async def _look_at_nodes(self) -> None:
+        nodes = tuple(await self._node_watch.nodes())
+        await self._fleet.follow([node.node_id for node in nodes])
+        changed, self._nodes = nodes != self._nodes, nodes
+        if changed and self._observed.is_set():
+            await self._tell(CapacityChanged(nodes))
+
+    async def _tried(self, work: Coroutine[Any, Any, None]) -> bool:
+        """Whether the work succeeded; it is repeated anyway, so a failure is only logged."""
+        try:
+            await work
+        except Exception:
+            logger.exception("looking at the cluster's nodes failed")
+            return False
+        return True
+
+    async def _adopt(self) -> None:
+        """Takes over the versions that run, each as its replicas describe it; what stays silent is removed."""
+        for servable in await self._loaders.running():
+            application = self._loaders.application_name(servable)
+            await self._board.wait_for(lambda name=application: bool(self._board.reports(name)), ADOPTION_TIMEOUT_S)
+            reports = self._board.reports(application)
+            if not reports:
+                logger.warning("no replica of %s has reported: removing it", servable)
+                await self._loaders.remove(servable)
+                continue
+            await self._adopt_version(servable, reports)
+
+    async def _adopt_version(self, servable: ServableId, reports: Sequence[ReplicaReport]) -> None:
+        first = reports[0]
+        load = Load(first.instruction_id, first.version, self._board.slots(first.application), first.resources)
+        loader = self._loaders.loader(load, self._board)
+        phases = {report.phase for report in reports}
+        if ReplicaPhase.QUIESCED in phases:
+            self._managed[servable] = _Managed(load, loader, ObservedPhase.QUIESCING)
+        elif ReplicaPhase.READY in phases:
+            managed = self._managed[servable] = _Managed(load, loader, ObservedPhase.READY)
+            self._route(servable, await managed.loader.place(load.slots))
+            self._spawn(self._complete(servable, managed))
+        else:
+            self._managed[servable] = _Managed(load, loader, ObservedPhase.LOADING)
+            self._chain(servable, self._load(load))
+        logger.info("adopted %s, %s", servable, self._managed[servable].phase.value)
+
+    def _cluster_observed(self) -> ClusterObserved:
+        return ClusterObserved(
+            tuple(
+                ObservedServable(
+                    managed.load.version,
+                    managed.phase,
+                    self._board.slots(self._loaders.application_name(servable)),
+                    managed.load.instruction_id,
+                )
+                for servable, managed in self._managed.items()
+            )
+        )
+
+    # -- carrying out
+
+    def _begin_load(self, load: Load) -> None:
+        servable = load.version.id
+        managed = self._managed.get(servable)
+        if managed is not None and managed.phase is ObservedPhase.READY:
+            self._spawn(self._tell(Loaded(servable, load.instruction_id)))
+        elif managed is not None and managed.phase is ObservedPhase.LOADING:
+            managed.load = load
+        else:
+            before = managed.work if managed is not None else None
+            self._managed[servable] = _Managed(load, self._loaders.loader(load, self._board), ObservedPhase.LOADING, before)
+            self._chain(servable, self._load(load))
+
+    def _begin_cancel(self, cancel: CancelLoad) -> None:
+        managed = self._managed.get(cancel.id)
+        if managed is not None and managed.phase is ObservedPhase.LOADING:
+            self._spawn(managed.loader.unload())
+
+    async def _load(self, load: Load) -> None:
+        servable = load.version.id
+        managed = self._managed[servable]
+        try:
+            loaded = await managed.loader.load(load.slots)
+            managed.phase = ObservedPhase.READY
+            await self._feed.acknowledged(self._route(servable, loaded))
+        except Exception as error:  # every failure of a load is this version's alone, and is told
+            self._managed.pop(servable, None)
+            if not isinstance(error, AspiredError):
+                logger.exception("loading %s failed", servable)
+                error = Internal(f"{type(error).__name__}: {error}")
+            await self._tell(LoadFailed(servable, managed.load.instruction_id, error.to_status()))
+        else:
+            await self._tell(Loaded(servable, managed.load.instruction_id))
+
+    async def _place(self, place: Place) -> None:
+        managed = self._managed.get(place.id)
+        if managed is not None and managed.phase is ObservedPhase.READY:
+            self._route(place.id, await managed.loader.place(place.slots))
+            self._spawn(self._complete(place.id, managed))
+
+    async def _complete(self, servable: ServableId, managed: _Managed) -> None:
+        """Adds the replicas that come up later; beside the version's other work, which must not wait for them."""
+        loaded = await managed.loader.placed()
+        if self._managed.get(servable) is managed and managed.phase is ObservedPhase.READY:
+            self._route(servable, loaded)
+
+    async def _quiesce(self, quiesce: Quiesce) -> None:
+        managed = self._managed.get(quiesce.id)
+        if managed is not None:
+            managed.phase = ObservedPhase.QUIESCING
+            await self._feed.acknowledged(self._feed.remove(quiesce.id))
+            await managed.loader.quiesce(QUIESCE_TIMEOUT_S)
+        await self._tell(Quiesced(quiesce.id, quiesce.instruction_id))
+
+    async def _unload(self, unload: Unload) -> None:
+        self._feed.remove(unload.id)
+        managed = self._managed.get(unload.id)
+        if managed is not None:
+            await managed.loader.unload()
+            self._managed.pop(unload.id, None)
+        await self._tell(Unloaded(unload.id, unload.instruction_id))
+
+    def _route(self, servable: ServableId, loaded: LoadedServable) -> Epoch:
+        return self._feed.add(ServableEntry(servable, loaded.endpoints, loaded.signatures, loaded.deterministic))
+
+    async def _tell(self, event: Event) -> None:
+        await self._controller.call("handle", (event,))
+
+    # -- tasks
+
+    def _chain(self, servable: ServableId, work: Coroutine[Any, Any, None]) -> None:
+        """Begins work on a version after the work on it that was asked for before."""
+        managed = self._managed.get(servable)
+        before = managed.work if managed is not None else None
+
+        async def in_order() -> None:
+            if before is not None:
+                await asyncio.wait((before,))
+            await work
+
+        task = self._spawn(in_order())
+        if managed is not None:
+            managed.work = task
+
+    def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._finished)
+        return task
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            logger.error("a task of the manager failed", exc_info=error)

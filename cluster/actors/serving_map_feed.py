@@ -1,0 +1,111 @@
+"""The serving map on its way from the manager to the frontends, and their acknowledgements on the way back."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+from cluster.actors.notification import Notification
+from cluster.core.acknowledgements import Acknowledgements, FrontendReport
+from cluster.core.servable_id import ServableId
+from cluster.core.servable_state import ServableState
+from cluster.core.serving_map import Epoch, ServableEntry, ServingMap
+
+MAP_POLL_S = 3.0
+"""How long a frontend's poll is held before it is answered with the map it has."""
+FRONTEND_LEASE_S = 8.0
+"""A frontend that has not polled for so long is gone: more than two polls, so that one lost reply does not count."""
+
+
+class ServingMapFeed:
+    """Publishes whole maps to long polls; lives on the manager actor's event loop.
+
+    Every change makes a new epoch. `published` is False until the manager has adopted what runs: until then pollers wait, and
+    frontends go on with the map they have.
+    """
+
+    def __init__(self) -> None:
+        self._map = ServingMap(epoch=Epoch(uuid.uuid4().hex[:12], 1))
+        self._published = False
+        self._acknowledgements = Acknowledgements(FRONTEND_LEASE_S)
+        self._changed = Notification()
+
+    @property
+    def current(self) -> ServingMap:
+        return self._map
+
+    def publish_first(self) -> None:
+        """Adoption is complete: from now on polls are answered."""
+        self._published = True
+        self._changed.notify()
+
+    def add(self, entry: ServableEntry) -> Epoch:
+        """Routes to a version, or changes where it is."""
+        if self._map.entries.get(entry.id) == entry:
+            return self._map.epoch
+        return self._replace(entries={**self._map.entries, entry.id: entry})
+
+    def remove(self, servable: ServableId) -> Epoch:
+        """Routes to the version no longer."""
+        if servable not in self._map.entries:
+            return self._map.epoch
+        return self._replace(entries={key: entry for key, entry in self._map.entries.items() if key != servable})
+
+    def set_states(self, states: tuple[ServableState, ...]) -> Epoch:
+        return self._replace(states=states) if states != self._map.states else self._map.epoch
+
+    def set_accepting(self, accepting: bool) -> Epoch:
+        return self._replace(accepting=accepting) if accepting != self._map.accepting else self._map.epoch
+
+    def frontends(self) -> tuple[FrontendReport, ...]:
+        """The frontends that live now."""
+        return self._acknowledgements.live(self._now())
+
+    def leave(self, frontend_id: str) -> None:
+        self._acknowledgements.leave(frontend_id)
+        self._changed.notify()
+
+    async def watch(self, report: FrontendReport, seen: Epoch) -> ServingMap:
+        """Takes a frontend's report; returns once there is another map than `seen`, or the same after MAP_POLL_S."""
+        if self._acknowledgements.report(report, self._now()):
+            self._changed.notify()
+        while not self._published:
+            await self._changed.wait_for(lambda: self._published, MAP_POLL_S)
+            self._acknowledgements.touch(report.frontend_id, self._now())
+        await self._changed.wait_for(lambda: self._map.epoch != seen, MAP_POLL_S)
+        self._acknowledgements.touch(report.frontend_id, self._now())
+        return self._map
+
+    async def acknowledged(self, epoch: Epoch) -> None:
+        """Returns once every live frontend routes by `epoch` or later; a frontend that is gone counts until its lease ends."""
+        while not await self._changed.wait_for(lambda: not self._acknowledgements.missing(epoch, self._now()), 1.0):
+            pass
+
+    async def wait_for_frontends(self, condition: Callable[[tuple[FrontendReport, ...]], bool], timeout_s: float) -> bool:
+        """Waits until the live frontends' reports satisfy `condition`."""
+        deadline = self._now() + timeout_s
+        while (left_s := deadline - self._now()) > 0:
+            if await self._changed.wait_for(lambda: condition(self.frontends()), min(1.0, left_s)):
+                return True
+        return condition(self.frontends())
+
+    def _replace(
+        self,
+        entries: Mapping[ServableId, ServableEntry] | None = None,
+        states: tuple[ServableState, ...] | None = None,
+        accepting: bool | None = None,
+    ) -> Epoch:
+        self._map = replace(
+            self._map,
+            epoch=replace(self._map.epoch, number=self._map.epoch.number + 1),
+            entries=self._map.entries if entries is None else entries,
+            states=self._map.states if states is None else states,
+            accepting=self._map.accepting if accepting is None else accepting,
+        )
+        self._changed.notify()
+        return self._map.epoch
+
+    def _now(self) -> float:
+        return asyncio.get_running_loop().time()

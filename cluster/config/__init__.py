@@ -1,0 +1,10 @@
+"""What a server is told to do, as frozen values that are valid once they exist.
+
+    flags --> ServerOptions --+
+    model config file --------+--> ServerConfig --> the server and its actors
+    batching parameters file -+
+
+`server_options` declares every flag once; `flags` parses them and writes the help. `model_config` and `batching_parameters`
+read TF Serving's text files. `server_config` brings all of it together, and `names` says what the server's actors and
+applications are called in Ray. Every error here is a `ConfigError`: one line that names the flag or the field, and the fix.
+"""

@@ -1,0 +1,52 @@
+"""TF Serving's batching parameters file: a text-format BatchingParameters, every scalar in a wrapper (`{ value: 128 }`)."""
+
+from __future__ import annotations
+
+from google.protobuf import text_format
+from pydantic import ValidationError
+
+from cluster import protos
+from cluster.config.batching_parameters import BatchingParameters
+from cluster.core.errors import ConfigError
+
+# A file that gives no name gets another default than a server without a file.
+_THREAD_POOL_NAME = "batch_threads"
+
+
+def parse_batching_parameters(text: str, path: str) -> BatchingParameters:
+    """The parameters that a file's text holds; `path` is named in errors. Raises ConfigError for what cannot be used."""
+    try:
+        message = text_format.Parse(text, protos.BatchingParameters())
+    except text_format.ParseError as error:
+        raise ConfigError(
+            f"Error parsing text-format tensorflow.serving.BatchingParameters: {' '.join(str(error).split())} (in {path})"
+        ) from error
+    values: dict[str, object] = {"thread_pool_name": _THREAD_POOL_NAME}
+    for field, value in message.ListFields():
+        if field.name == "allowed_batch_sizes":
+            values[field.name] = tuple(value)
+        else:
+            values[field.name] = getattr(value, "value", value)
+    try:
+        parameters = BatchingParameters.model_validate(values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        raise ConfigError(f"{name} {{ value: {first['input']} }}: {first['msg']} (in {path})") from error
+    _check_sizes(parameters, path)
+    return parameters
+
+
+def _check_sizes(parameters: BatchingParameters, path: str) -> None:
+    sizes = parameters.allowed_batch_sizes
+    if not sizes:
+        return
+    if any(size < 1 for size in sizes):
+        raise ConfigError(f"allowed_batch_sizes {list(sizes)}: expected sizes of 1 or more (in {path})")
+    if list(sizes) != sorted(set(sizes)):
+        raise ConfigError(f"allowed_batch_sizes {list(sizes)}: expected each size to be larger than the one before (in {path})")
+    if sizes[-1] != parameters.max_batch_size:
+        raise ConfigError(
+            "Last entry in allowed_batch_sizes must match max_batch_size; "
+            f"last entry was {sizes[-1]}; expected {parameters.max_batch_size} (in {path})"
+        )

@@ -1,0 +1,58 @@
+"""Everything that a server is told, in one value that its actors get."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from cluster.config.batching_parameters import BatchingParameters
+from cluster.config.batching_parameters_file import parse_batching_parameters
+from cluster.config.model_config import ModelConfig, ModelServerConfig, parse_model_server_config
+from cluster.config.server_options import ServerOptions
+from cluster.core.errors import ConfigError
+
+_Parsed = TypeVar("_Parsed")
+
+
+@dataclass(frozen=True, slots=True)
+class ServerConfig:
+    """The flags and what the files that they name hold. `batching` is None where requests are run one by one."""
+
+    options: ServerOptions
+    models: ModelServerConfig
+    batching: BatchingParameters | None = None
+
+
+def read_server_config(options: ServerOptions) -> ServerConfig:
+    """Reads the files that `options` name. Raises ConfigError for one that cannot be read or used."""
+    return ServerConfig(options, _models(options), _batching(options))
+
+
+def _models(options: ServerOptions) -> ModelServerConfig:
+    if options.model_config_file:
+        return _parse("model_config_file", options.model_config_file, parse_model_server_config)
+    try:
+        return ModelServerConfig((ModelConfig(options.model_name, options.model_base_path),))
+    except ConfigError as error:
+        absolute = Path(options.model_base_path).absolute()
+        raise ConfigError(f"{error.message}; did you mean --model_base_path={absolute}?") from error
+
+
+def _batching(options: ServerOptions) -> BatchingParameters | None:
+    if not options.enable_batching:
+        return None
+    if not options.batching_parameters_file:
+        return BatchingParameters()
+    return _parse("batching_parameters_file", options.batching_parameters_file, parse_batching_parameters)
+
+
+def _parse(flag: str, path: str, parse: Callable[[str, str], _Parsed]) -> _Parsed:
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except OSError as error:
+        raise ConfigError(f"--{flag}={path}: cannot be read: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"--{flag}={path}: not a text file: {error.reason} at byte {error.start}") from error
+    return parse(text, path)

@@ -1,0 +1,419 @@
+"""Every flag of the server: the one place where its name, type, default, bounds and help are written down.
+
+The parser, the help and docs/flags.md are made from this class. TF Serving's flags (`model_servers/main.cc`) keep their
+names, defaults and meaning; those of the last group, and what is marked there, are ours.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from dataclasses import dataclass
+
+from cluster.config.flag import Group, declared_flags, flag
+from cluster.config.names import SERVER_NAME
+from cluster.core.errors import ConfigError
+
+_INT32_MAX = 2**31 - 1
+_MEBIBYTE = 1 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ServerOptions:
+    """The flags of one server. An instance is valid; making an invalid one raises ConfigError."""
+
+    # Models
+    model_name: str = flag(
+        "default",
+        Group.MODELS,
+        "Name of the only model, with --model_base_path. Not used with --model_config_file.",
+        metavar="NAME",
+    )
+    model_base_path: str = flag(
+        "",
+        Group.MODELS,
+        "Directory that holds the model's versions: <path>/1, <path>/2, ... An absolute path or a URI.",
+        metavar="DIRECTORY",
+    )
+    model_config_file: str = flag(
+        "",
+        Group.MODELS,
+        "Text file with a ModelServerConfig: several models, version policies. Wins over --model_name and --model_base_path.",
+        metavar="FILE",
+    )
+    model_config_file_poll_wait_seconds: int = flag(
+        0,
+        Group.MODELS,
+        "How often the model config file is read again; 0 reads it once.",
+        metavar="SECONDS",
+        minimum=0,
+        meanwhile="the file is read once, at start",
+    )
+    file_system_poll_wait_seconds: int = flag(
+        1,
+        Group.MODELS,
+        "How often the base paths are looked at for versions; 0 looks once, a negative number never looks.",
+        metavar="SECONDS",
+    )
+    allow_version_labels_for_unavailable_models: bool = flag(
+        False,
+        Group.MODELS,
+        "Let a label be given to a version that is not available yet.",
+        meanwhile="version labels are not served",
+    )
+
+    # Listeners
+    port: int = flag(
+        8500,
+        Group.LISTENERS,
+        "TCP port of gRPC; 0 turns it off, then --grpc_socket_path is needed.",
+        metavar="PORT",
+        minimum=0,
+        maximum=65535,
+    )
+    grpc_socket_path: str = flag("", Group.LISTENERS, "UNIX socket to serve gRPC on, beside the port.", metavar="PATH")
+    rest_api_port: int = flag(
+        0,
+        Group.LISTENERS,
+        "TCP port of REST; 0 turns it off. TF Serving's usual one is 8501.",
+        metavar="PORT",
+        minimum=0,
+        maximum=65535,
+    )
+    host: str = flag("0.0.0.0", Group.LISTENERS, "Address that the ports are bound to, on every node.", metavar="ADDRESS")
+    rest_api_timeout_in_ms: int = flag(
+        30000, Group.LISTENERS, "How long a REST request may take; 0 or less sets no limit.", metavar="MILLISECONDS"
+    )
+    rest_api_enable_cors_support: bool = flag(
+        False, Group.LISTENERS, "Add the Access-Control-Allow headers to every REST reply."
+    )
+    rest_api_num_threads: int = flag(
+        4 * (os.cpu_count() or 1),
+        Group.LISTENERS,
+        "Frontends answer REST on event loops; see --frontends_per_node.",
+        default_text="4 x CPUs",
+        minimum=1,
+        needless=True,
+    )
+    grpc_max_threads: int = flag(
+        4 * (os.cpu_count() or 1),
+        Group.LISTENERS,
+        "Frontends answer gRPC on event loops; see --frontends_per_node.",
+        default_text="4 x CPUs",
+        minimum=1,
+        needless=True,
+    )
+    grpc_channel_arguments: str = flag(
+        "",
+        Group.LISTENERS,
+        "Channel arguments of the gRPC server: key=value,key=value.",
+        metavar="LIST",
+        meanwhile="gRPC runs with its own defaults",
+    )
+    ssl_config_file: str = flag(
+        "",
+        Group.LISTENERS,
+        "Text file with an SSLConfig: keys and certificates for gRPC.",
+        metavar="FILE",
+        meanwhile="gRPC is served WITHOUT TLS",
+    )
+    use_alts_credentials: bool = flag(
+        False, Group.LISTENERS, "Use Google's ALTS for gRPC.", meanwhile="gRPC is served WITHOUT credentials"
+    )
+    enable_grpc_healthcheck_service: bool = flag(
+        False, Group.LISTENERS, "Serve the standard gRPC health service.", meanwhile="there is no health service"
+    )
+    enable_serialization_as_tensor_content: bool = flag(
+        False, Group.LISTENERS, "Write the tensors of gRPC Predict replies as raw tensor_content, not as typed value lists."
+    )
+
+    # Batching
+    enable_batching: bool = flag(False, Group.BATCHING, "Put requests together in batches, in every replica.")
+    batching_parameters_file: str = flag(
+        "",
+        Group.BATCHING,
+        "Text file with BatchingParameters: max_batch_size, batch_timeout_micros and the like. Needs --enable_batching.",
+        metavar="FILE",
+    )
+    enable_per_model_batching_parameters: bool = flag(
+        False,
+        Group.BATCHING,
+        "Read batching_params.pbtxt from each version's directory.",
+        meanwhile="--batching_parameters_file holds for all models",
+    )
+
+    # Loading and unloading
+    max_num_load_retries: int = flag(
+        5, Group.LOADING, "How often a failed load is tried again.", metavar="COUNT", minimum=0, maximum=_INT32_MAX
+    )
+    load_retry_interval_micros: int = flag(
+        60_000_000,
+        Group.LOADING,
+        "Wait between two attempts to load; a negative number waits not at all.",
+        metavar="MICROSECONDS",
+    )
+    num_load_threads: int = flag(
+        0, Group.LOADING, "Versions load in processes of their own, beside each other.", minimum=0, needless=True
+    )
+    num_unload_threads: int = flag(
+        0, Group.LOADING, "Versions unload beside each other, by ending their processes.", minimum=0, needless=True
+    )
+    enable_model_warmup: bool = flag(
+        True,
+        Group.LOADING,
+        "Run assets.extra/tf_serving_warmup_requests before a version is available.",
+        inert=False,
+        meanwhile="versions are not warmed up",
+    )
+    num_request_iterations_for_warmup: int = flag(
+        0,
+        Group.LOADING,
+        "How often each warm-up request is run.",
+        metavar="COUNT",
+        minimum=0,
+        meanwhile="versions are not warmed up",
+    )
+    flush_filesystem_caches: bool = flag(True, Group.LOADING, "The kernel's page cache is left to the kernel.", needless=True)
+    remove_unused_fields_from_bundle_metagraph: bool = flag(
+        True, Group.LOADING, "Only signatures are kept of a version's MetaGraph.", needless=True
+    )
+
+    # TensorFlow
+    saved_model_tags: str = flag(
+        "serve", Group.TENSORFLOW, "Tags of the MetaGraph to load, all of them: tag,tag.", metavar="LIST"
+    )
+    tensorflow_session_parallelism: int = flag(
+        0,
+        Group.TENSORFLOW,
+        "Threads of a session, both within an op and between ops; 0 lets TensorFlow choose.",
+        metavar="COUNT",
+        minimum=0,
+    )
+    tensorflow_intra_op_parallelism: int = flag(
+        0, Group.TENSORFLOW, "Threads of a session within one op; 0 lets TensorFlow choose.", metavar="COUNT", minimum=0
+    )
+    tensorflow_inter_op_parallelism: int = flag(
+        0, Group.TENSORFLOW, "Threads of a session between ops; 0 lets TensorFlow choose.", metavar="COUNT", minimum=0
+    )
+    enable_signature_method_name_check: bool = flag(
+        False, Group.TENSORFLOW, "Let Classify and Regress use only signatures with their own method_name."
+    )
+    tensorflow_session_config_file: str = flag(
+        "",
+        Group.TENSORFLOW,
+        "Text file with a ConfigProto for the sessions.",
+        metavar="FILE",
+        meanwhile="sessions run with the flags above",
+    )
+    platform_config_file: str = flag(
+        "",
+        Group.TENSORFLOW,
+        "Text file with a PlatformConfigMap.",
+        metavar="FILE",
+        meanwhile="platforms run with the flags above",
+    )
+    per_process_gpu_memory_fraction: float = flag(
+        0.0,
+        Group.TENSORFLOW,
+        "Part of a GPU's memory that TensorFlow takes.",
+        metavar="FRACTION",
+        minimum=0,
+        maximum=1,
+        meanwhile="each version takes what it is estimated to need",
+    )
+    prefer_tflite_model: bool = flag(
+        False, Group.TENSORFLOW, "Serve model.tflite where a version has one.", meanwhile="saved_model.pb is served"
+    )
+    num_tflite_pools: int = flag(
+        os.cpu_count() or 1,
+        Group.TENSORFLOW,
+        "Pools of TFLite interpreters.",
+        metavar="COUNT",
+        default_text="CPUs",
+        meanwhile="no TFLite model is served",
+    )
+    num_tflite_interpreters_per_pool: int = flag(
+        1, Group.TENSORFLOW, "TFLite interpreters in each pool.", metavar="COUNT", meanwhile="no TFLite model is served"
+    )
+    xla_cpu_compilation_enabled: bool = flag(
+        False, Group.TENSORFLOW, "Compile graphs with XLA on CPUs.", meanwhile="graphs are not compiled"
+    )
+    xla_gpu_compilation_enabled: bool = flag(
+        False, Group.TENSORFLOW, "Compile graphs with XLA on GPUs.", meanwhile="graphs are not compiled"
+    )
+    mixed_precision: str = flag(
+        "",
+        Group.TENSORFLOW,
+        "Run graphs in mixed precision: bfloat16.",
+        metavar="TYPE",
+        choices=("", "bfloat16"),
+        meanwhile="graphs run in the precision they were saved with",
+    )
+    thread_pool_factory_config_file: str = flag(
+        "",
+        Group.TENSORFLOW,
+        "Text file with a ThreadPoolFactoryConfig.",
+        metavar="FILE",
+        meanwhile="sessions use TensorFlow's own thread pools",
+    )
+    skip_initialize_tpu: bool = flag(False, Group.TENSORFLOW, "There are no TPUs to initialize.", needless=True)
+
+    # Ray cluster (all ours)
+    ray_address: str = flag(
+        "local",
+        Group.CLUSTER,
+        "The Ray cluster to serve on: local starts one for this server alone, auto joins this machine's, or HOST:PORT.",
+        metavar="ADDRESS",
+    )
+    server_name: str = flag(
+        "default",
+        Group.CLUSTER,
+        "Tells this server from others on the same Ray cluster: small letters, digits and '-', 40 at most.",
+        metavar="NAME",
+    )
+    detach: bool = flag(
+        False,
+        Group.CLUSTER,
+        "Leave the server on a Ray cluster that was there before, and return; stop it with `aspired shutdown`.",
+    )
+    replicas_per_version: int | None = flag(
+        None,
+        Group.CLUSTER,
+        "Replicas of every model version.",
+        metavar="COUNT",
+        default_text="one for each GPU; one where there is none",
+        minimum=1,
+        maximum=10_000,
+    )
+    frontends_per_node: int = flag(
+        1, Group.CLUSTER, "Frontend processes on each node; they share its ports.", metavar="COUNT", minimum=1, maximum=1000
+    )
+    object_store_memory_bytes: int = flag(
+        512 * _MEBIBYTE,
+        Group.CLUSTER,
+        "Shared memory for large tensors on a Ray cluster that this server starts.",
+        metavar="BYTES",
+        # Ray refuses to start with less.
+        minimum=75 * _MEBIBYTE,
+    )
+
+    # Operations
+    drain_timeout_s: float = flag(
+        50.0,
+        Group.OPERATIONS,
+        "How long requests under way may take to finish when the server stops.",
+        metavar="SECONDS",
+        minimum=0,
+    )
+    log_level: str = flag(
+        "info",
+        Group.OPERATIONS,
+        "Least important message that is logged: debug, info, warning or error.",
+        metavar="LEVEL",
+        choices=("debug", "info", "warning", "error"),
+    )
+    monitoring_config_file: str = flag(
+        "",
+        Group.OPERATIONS,
+        "Text file with a MonitoringConfig: Prometheus metrics on the REST port.",
+        metavar="FILE",
+        meanwhile="no metrics are exported",
+    )
+    enable_profiler: bool = flag(
+        True,
+        Group.OPERATIONS,
+        "Serve TensorFlow's profiler on the gRPC port.",
+        inert=False,
+        meanwhile="there is no profiler service",
+    )
+
+    def __post_init__(self) -> None:
+        for name, declared in SERVER_FLAGS.items():
+            value = getattr(self, name)
+            if not declared.allows(value):
+                raise ConfigError(f"--{name}={value}: expected {declared.expected}")
+        self._check_models()
+        self._check_listeners()
+        self._check_tensorflow()
+        self._check_cluster()
+
+    def _check_models(self) -> None:
+        if not self.model_base_path and not self.model_config_file:
+            raise ConfigError(
+                "Both server_options.model_base_path and server_options.model_config_file are empty! "
+                "Give --model_base_path=DIRECTORY (and --model_name=NAME), or --model_config_file=FILE."
+            )
+        if not self.model_name and not self.model_config_file:
+            raise ConfigError("--model_name is empty: give the model a name, as in --model_name=my_model")
+        if self.batching_parameters_file and not self.enable_batching:
+            raise ConfigError(
+                "server_options.batching_parameters_file is set without setting server_options.enable_batching to true. "
+                "Add --enable_batching, or leave --batching_parameters_file out."
+            )
+
+    def _check_listeners(self) -> None:
+        if self.port == 0 and not self.grpc_socket_path:
+            raise ConfigError(
+                "At least one of server_options.grpc_port or server_options.grpc_socket_path must be set. "
+                "Give --port=8500 or --grpc_socket_path=PATH."
+            )
+        if self.port and self.port == self.rest_api_port:
+            raise ConfigError(f"--port and --rest_api_port are both {self.port}: gRPC and REST need a port each")
+        if not self.host:
+            raise ConfigError("--host is empty: give an address of the nodes, or 0.0.0.0 for all of them")
+        # A frontend with --grpc_socket_path binds that one file, which two processes cannot share.
+        if self.grpc_socket_path and self.frontends_per_node > 1:
+            raise ConfigError("--grpc_socket_path takes one frontend: leave --frontends_per_node at 1")
+
+    def _check_tensorflow(self) -> None:
+        if not self.tags:
+            raise ConfigError("--saved_model_tags is empty: name the MetaGraph's tags, as in --saved_model_tags=serve")
+        if (
+            self.tensorflow_session_parallelism
+            and self.tensorflow_intra_op_parallelism
+            and self.tensorflow_inter_op_parallelism
+        ):
+            raise ConfigError(
+                "--tensorflow_session_parallelism, --tensorflow_intra_op_parallelism and --tensorflow_inter_op_parallelism "
+                "are all set: give the first, or the other two"
+            )
+
+    def _check_cluster(self) -> None:
+        if not SERVER_NAME.fullmatch(self.server_name):
+            raise ConfigError(f"--server_name={self.server_name}: expected 1 to 40 of the characters a-z, 0-9 and '-'")
+        if not self.ray_address:
+            raise ConfigError("--ray_address is empty: give local, auto or HOST:PORT")
+        if self.detach and self.ray_address == "local":
+            raise ConfigError("--detach needs a Ray cluster that outlives this command: give --ray_address=auto or HOST:PORT")
+
+    @property
+    def tags(self) -> tuple[str, ...]:
+        """`saved_model_tags`, one by one."""
+        return tuple(tag for tag in re.split(r"\s*,\s*", self.saved_model_tags.strip()) if tag)
+
+    @property
+    def intra_op_parallelism_threads(self) -> int:
+        """Threads within an op; 0 lets TensorFlow choose. TF Serving: either of the two specific flags puts both in force."""
+        return self.tensorflow_intra_op_parallelism if self._specific_parallelism else self.tensorflow_session_parallelism
+
+    @property
+    def inter_op_parallelism_threads(self) -> int:
+        """Threads between ops, by the same rule."""
+        return self.tensorflow_inter_op_parallelism if self._specific_parallelism else self.tensorflow_session_parallelism
+
+    @property
+    def _specific_parallelism(self) -> bool:
+        return self.tensorflow_intra_op_parallelism > 0 or self.tensorflow_inter_op_parallelism > 0
+
+    @property
+    def rest_api_timeout_s(self) -> float | None:
+        """How long a REST request may take; None sets no limit."""
+        return self.rest_api_timeout_in_ms / 1000 if self.rest_api_timeout_in_ms > 0 else None
+
+    @property
+    def load_retry_interval_s(self) -> float:
+        return max(self.load_retry_interval_micros, 0) / 1e6
+
+
+SERVER_FLAGS = declared_flags(ServerOptions)
+"""Every flag by name, in the order of the help."""

@@ -1,0 +1,66 @@
+"""What is to be done: the only output of the aspired-versions state machine. Imperative, frozen, idempotent.
+
+The manager carries instructions out. Repeating one is harmless: `instruction_id` names the intent, and the event that
+reports its end carries it back, so that a late answer to an older intent is recognised and ignored.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cluster.core.aspired_version import AspiredVersion
+from cluster.core.resources import ReplicaResources, Slot
+from cluster.core.servable_id import ServableId
+from cluster.core.servable_state import ServableState
+
+
+@dataclass(frozen=True, slots=True)
+class Load:
+    """Start one replica in each slot. Answered by Loaded or LoadFailed."""
+
+    instruction_id: str
+    version: AspiredVersion
+    slots: tuple[Slot, ...]
+    resources: ReplicaResources
+
+
+@dataclass(frozen=True, slots=True)
+class CancelLoad:
+    """Give up a load under way, at once. Answered by LoadFailed with code CANCELLED, bearing the Load's own instruction id."""
+
+    id: ServableId
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Move a ready version to these slots: add what is missing, then take away what is too much. Not answered."""
+
+    id: ServableId
+    slots: tuple[Slot, ...]
+    resources: ReplicaResources
+
+
+@dataclass(frozen=True, slots=True)
+class Quiesce:
+    """Take the version off every frontend and let it finish what it holds. Answered by Quiesced."""
+
+    instruction_id: str
+    id: ServableId
+
+
+@dataclass(frozen=True, slots=True)
+class Unload:
+    """Stop the version's replicas. Answered by Unloaded."""
+
+    instruction_id: str
+    id: ServableId
+
+
+@dataclass(frozen=True, slots=True)
+class PublishStates:
+    """The public states of all versions have changed to these."""
+
+    states: tuple[ServableState, ...]
+
+
+Instruction = Load | CancelLoad | Place | Quiesce | Unload | PublishStates

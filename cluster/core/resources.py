@@ -1,0 +1,47 @@
+"""What the cluster has, what a version needs, and the ledger that never promises more than there is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    """One device of a node. `memory_bytes` is None where it cannot be read; then only exclusivity is accounted."""
+
+    index: int
+    memory_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Node:
+    """A node's capacity as far as it is ours to use: GPUs are those that our holders have taken from Ray."""
+
+    node_id: str
+    memory_bytes: int
+    cpus: float
+    gpus: tuple[Gpu, ...] = ()
+    labels: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaResources:
+    """What one replica of a version takes. `exclusive_gpu`: its device is lent to no other version meanwhile."""
+
+    memory_bytes: int = 0
+    gpu_memory_bytes: int = 0
+    cpus: float = 0.0
+    exclusive_gpu: bool = False
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Slot:
+    """The place of one replica: a node, and one of its GPUs, or None for a replica that computes on CPUs.
+
+    `gpu_memory_bytes` is the limit to set in TensorFlow before it touches the device; None sets none.
+    """
+
+    node_id: str
+    gpu: int | None = None
+    gpu_memory_bytes: int | None = None

@@ -1,0 +1,150 @@
+"""The frontends as Serve deployments: one application for each node."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Collection
+from typing import Any
+
+from ray import serve
+
+from cluster.actors.actor_link import ActorLink
+from cluster.config.names import frontend_name
+from cluster.core.acknowledgements import FrontendReport
+from cluster.core.errors import AspiredError
+from cluster.core.serving_map import Epoch, ServableEntry, ServingMap
+from servables.deployment.handle_channel import HandleChannel
+from servables.deployment.serve_applications import SERVE_ENVIRONMENT, ServeApplications
+from servables.frontend.frame_channel import FrameChannel
+from servables.frontend.frontend import Frontend, FrontendOptions
+
+LEAVING_S = 1.0
+"""How long requests already sent to a version that has left the map hold back the acknowledgement of the new map."""
+BIND_INTERVAL_S = 1.0
+
+logger = logging.getLogger(__name__)
+
+
+class FrontendReplica:
+    """Serve deployment class: keeps a `Frontend` in step with the manager's serving map.
+
+    The ports are bound at once and listened on when the map says so. While the manager is away the last map stays in force.
+    """
+
+    async def __init__(self, options: FrontendOptions, manager: ActorLink, drain_timeout_s: float) -> None:
+        import ray  # the context of this process, not of the one that pickled the class
+
+        self._manager = manager
+        self._drain_timeout_s = drain_timeout_s
+        self._id = serve.get_replica_context().replica_id.unique_id
+        self._node_id = ray.get_runtime_context().get_node_id()
+        self._frontend = Frontend(options, self._channel)
+        self._applied = Epoch()
+        self._accepting = False
+        self._error = ""
+        await self._bind()
+        self._tasks = [asyncio.get_running_loop().create_task(self._follow())]
+
+    def _channel(self, entry: ServableEntry) -> FrameChannel:
+        return HandleChannel(entry, self._id)
+
+    async def _bind(self) -> None:
+        """Holds the ports; says so to the manager, again and again, while somebody else has them."""
+        while True:
+            try:
+                self._frontend.bind()
+            except AspiredError as error:
+                logger.error("%s", error)
+                self._error = error.message
+                await self._manager.call("watch_map", self._report(), Epoch("none", 0))
+                await asyncio.sleep(BIND_INTERVAL_S)
+            else:
+                self._error = ""
+                return
+
+    async def _follow(self) -> None:
+        while True:
+            seen = self._applied
+            serving_map: ServingMap = await self._manager.call("watch_map", self._report(), seen)
+            if serving_map.epoch != seen:
+                try:
+                    await self._apply(serving_map)
+                except Exception:  # a frontend that stops following its map would never acknowledge again
+                    logger.exception("cannot apply map %s", serving_map.epoch)
+                    await asyncio.sleep(BIND_INTERVAL_S)
+            if not self._accepting and self._frontend.in_flight:
+                await asyncio.sleep(0.05)  # draining: say soon how much is left
+
+    async def _apply(self, serving_map: ServingMap) -> None:
+        left = self._frontend.apply(serving_map)
+        if serving_map.accepting and not self._accepting:
+            await self._frontend.start()
+            self._accepting = True
+        elif not serving_map.accepting and self._accepting:
+            self._accepting = False
+            self._tasks.append(asyncio.get_running_loop().create_task(self._frontend.drain(self._drain_timeout_s)))
+        try:
+            await asyncio.wait_for(left, LEAVING_S)
+        except TimeoutError:
+            logger.info("requests to versions that have left are still out; the replicas' gates know them")
+        self._applied = serving_map.epoch
+
+    def _report(self) -> FrontendReport:
+        return FrontendReport(
+            self._id, self._node_id, self._applied, self._accepting, self._frontend.in_flight, self._error
+        )
+
+
+class ServeFrontendFleet:
+    """Frontends on every node (see `cluster.actors.fleet.FrontendFleet`)."""
+
+    def __init__(
+        self, server_name: str, options: FrontendOptions, manager: ActorLink, frontends_per_node: int, drain_timeout_s: float
+    ) -> None:
+        self._server_name = server_name
+        self._options = options
+        self._manager = manager
+        self._frontends_per_node = frontends_per_node
+        self._drain_timeout_s = drain_timeout_s
+        self._applications = ServeApplications()
+        self._nodes: set[str] | None = None
+
+    async def follow(self, node_ids: Collection[str]) -> None:
+        if self._nodes is None:
+            self._nodes = await self._running_on()
+        for node_id in set(node_ids) - self._nodes:
+            await self._applications.deploy(
+                frontend_name(self._server_name, node_id),
+                [self._deployment(node_id)],
+                [(self._options, self._manager, self._drain_timeout_s)],
+            )
+            self._nodes.add(node_id)
+        for node_id in self._nodes - set(node_ids):
+            await self._applications.delete(frontend_name(self._server_name, node_id))
+            self._nodes.discard(node_id)
+
+    async def remove(self) -> None:
+        for node_id in await self._running_on():
+            await self._applications.delete(frontend_name(self._server_name, node_id))
+        self._nodes = set()
+
+    async def _running_on(self) -> set[str]:
+        prefix = frontend_name(self._server_name, "")
+        return {name.removeprefix(prefix) for name in await self._applications.names() if name.startswith(prefix)}
+
+    def _deployment(self, node_id: str) -> Any:
+        return serve.deployment(FrontendReplica).options(
+            name="frontend",
+            num_replicas=self._frontends_per_node,
+            max_ongoing_requests=1000,
+            health_check_period_s=1.0,
+            graceful_shutdown_wait_loop_s=0.05,
+            graceful_shutdown_timeout_s=1.0,
+            logging_config={"enable_access_log": False},
+            ray_actor_options={
+                "num_cpus": 0,
+                "label_selector": {"ray.io/node-id": node_id},
+                "runtime_env": {"env_vars": dict(SERVE_ENVIRONMENT)},
+            },
+        )

@@ -1,0 +1,233 @@
+"""The process of one servable version on one slot."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from ray import serve
+
+from cluster.actors.actor_link import ActorLink
+from cluster.config.batching_parameters import BatchingParameters
+from cluster.core.aspired_version import AspiredVersion
+from cluster.core.errors import AspiredError, Internal, NotServing, Status
+from cluster.core.replica_report import ReplicaDirective, ReplicaPhase, ReplicaReport
+from cluster.core.resources import ReplicaResources, Slot
+from servables.call import Call, Reply
+from servables.deployment.replica_gate import ReplicaGate
+from servables.frame import decode_calls, encode_replies, join
+from servables.platforms import platform
+from servables.runner import Runner, Submission
+from servables.servable import PlatformOptions, Servable
+from servables.signatures import encode_signatures
+
+NOT_SERVING = b""
+"""What a frame is answered with by a replica whose gate is closed: nothing of it has run or will run."""
+PLASMA_THRESHOLD_BYTES = 1 << 20
+"""Replies from this size on go through the object store when their frame came that way."""
+CLAIM_INTERVAL_S = 0.2
+RELOAD_INTERVAL_S = 5.0
+
+Frame = bytes | np.ndarray[Any, Any]
+"""A frame on its way: bytes over Serve's gRPC transport, an array of uint8 through the object store."""
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class ReplicaSpec:
+    """All that a replica must know to load its version; travels with the deployment, and comes again with every restart."""
+
+    application: str
+    deployment: str
+    manager: ActorLink
+    instruction_id: str
+    version: AspiredVersion
+    resources: ReplicaResources
+    platform: str
+    options: PlatformOptions
+    batching: BatchingParameters | None
+    direct_threads: int
+
+
+class VersionReplica:
+    """Serve deployment class: a shell around a platform's `Servable`, its `Runner` and the `ReplicaGate`.
+
+    The constructor returns when the version is loaded, so Serve sends nothing here before. A load that fails is reported and waited out: raising
+    would make Serve start process after process.
+    """
+
+    async def __init__(self, spec: ReplicaSpec, *_others: Any) -> None:
+        import ray  # the context of this process, not of the one that pickled the class
+
+        self._spec = spec
+        self._replica_id = serve.get_replica_context().replica_id.unique_id
+        self._gate = ReplicaGate(str(spec.version.id))
+        self._directive = ReplicaDirective()
+        self._directed = asyncio.Event()
+        self._submissions: dict[tuple[str, int], Submission] = {}
+        node_id = ray.get_runtime_context().get_node_id()
+        slot = await self._claim_slot(node_id)
+        self._report = ReplicaReport(
+            spec.application,
+            spec.deployment,
+            self._replica_id,
+            node_id,
+            os.getpid(),
+            spec.instruction_id,
+            spec.version,
+            slot,
+            spec.resources,
+            ReplicaPhase.LOADING,
+        )
+        self._watch: asyncio.Task[None] | None = None
+        self._tell(self._report)
+        _take_device(slot)
+        servable = await self._load(slot)
+        self._runner = _runner(servable, spec)
+        self._tell(
+            replace(
+                self._report,
+                phase=ReplicaPhase.READY,
+                status=Status(),
+                signatures=encode_signatures(servable.signatures),
+                deterministic=servable.deterministic,
+            )
+        )
+
+    async def frame(self, frontend_id: str, frame: Frame) -> AsyncIterator[Frame]:
+        """Runs a frame's calls; yields frames of replies as calls are done, in any order, until each has its reply."""
+        calls = decode_calls(frame if isinstance(frame, bytes) else memoryview(frame))
+        try:
+            self._gate.enter(len(calls))
+        except NotServing:
+            yield NOT_SERVING
+            return
+        done: list[Reply] = []
+        wake = asyncio.Event()
+        waiting = len(calls)
+
+        def on_reply(reply: Reply) -> None:
+            done.append(reply)
+            wake.set()
+            self._submissions.pop((frontend_id, reply.call_id), None)
+            self._leave()
+
+        for call in calls:
+            self._submit(frontend_id, call, on_reply)
+        try:
+            while waiting:
+                await wake.wait()
+                wake.clear()
+                replies, done[:] = tuple(done), ()
+                waiting -= len(replies)
+                buffers = encode_replies(replies)
+                if not isinstance(frame, bytes) and sum(map(len, buffers)) >= PLASMA_THRESHOLD_BYTES:
+                    yield np.frombuffer(join(buffers), np.uint8)
+                else:
+                    yield join(buffers)
+        finally:
+            if waiting:
+                await self.cancel(frontend_id, [call.call_id for call in calls])
+
+    async def cancel(self, frontend_id: str, call_ids: Sequence[int]) -> None:
+        """Nobody waits for these calls any more."""
+        for call_id in call_ids:
+            submission = self._submissions.get((frontend_id, call_id))
+            if submission is not None:
+                submission.cancel()
+
+    async def ping(self) -> None:
+        """Answers as soon as a replica of the deployment takes work; frontends wait in it for one that has died."""
+
+    def _submit(self, frontend_id: str, call: Call, on_reply: Any) -> None:
+        submission = self._runner.submit(call, on_reply)
+        # A call may have been answered within submit; then there is nothing left to cancel.
+        if call.timeout_s is None or call.timeout_s > 0:
+            self._submissions[frontend_id, call.call_id] = submission
+
+    def _leave(self) -> None:
+        self._gate.leave(1)
+        if self._gate.quiesced:
+            self._tell(replace(self._report, phase=ReplicaPhase.QUIESCED))
+
+    # -- the manager's side
+
+    async def _claim_slot(self, node_id: str) -> Slot:
+        dead: tuple[int, ...] = ()
+        while True:
+            claimed = await self._spec.manager.call(
+                "claim_slot", self._spec.application, self._replica_id, node_id, os.getpid(), dead
+            )
+            if isinstance(claimed, Slot):
+                return claimed
+            dead = tuple(pid for pid in claimed or () if not _lives(pid))
+            if not dead:
+                await asyncio.sleep(CLAIM_INTERVAL_S)
+
+    def _tell(self, report: ReplicaReport) -> None:
+        """Reports to the manager, now and for as long as nothing changes."""
+        self._report = report
+        if self._watch is not None:
+            self._watch.cancel()
+        self._watch = asyncio.get_running_loop().create_task(self._follow(report))
+
+    async def _follow(self, report: ReplicaReport) -> None:
+        while True:
+            directive: ReplicaDirective = await self._spec.manager.call("watch_replica", report, self._directive)
+            if directive == self._directive:
+                continue
+            self._directive = directive
+            self._directed.set()
+            if directive.quiesce and not self._gate.quiescing:
+                self._gate.close()
+                if self._gate.quiesced and report.phase is ReplicaPhase.READY:
+                    self._tell(replace(report, phase=ReplicaPhase.QUIESCED))
+
+    async def _load(self, slot: Slot) -> Servable:
+        options = replace(self._spec.options, gpu=slot.gpu, gpu_memory_bytes=slot.gpu_memory_bytes)
+        while True:
+            try:
+                return await asyncio.to_thread(platform(self._spec.platform).load, self._spec.version.path, options)
+            except Exception as error:  # whatever it is, it is this version's load error
+                if not isinstance(error, AspiredError):
+                    logger.exception("loading %s failed", self._spec.version.id)
+                    error = Internal(f"{type(error).__name__}: {error}")
+                else:
+                    logger.error("loading %s failed: %s", self._spec.version.id, error)
+                self._tell(replace(self._report, phase=ReplicaPhase.FAILED, status=error.to_status()))
+            # A version's first load is retried by the controller, in a new process. One that was available keeps trying here.
+            while not self._directive.established:
+                self._directed.clear()
+                await self._directed.wait()
+            await asyncio.sleep(RELOAD_INTERVAL_S)
+
+
+def _runner(servable: Servable, spec: ReplicaSpec) -> Runner:
+    if spec.batching is not None:
+        from servables.batching.batcher import Batcher
+
+        return Batcher(servable, spec.batching)
+    from servables.direct_runner import DirectRunner
+
+    return DirectRunner(servable, spec.direct_threads)
+
+
+def _take_device(slot: Slot) -> None:
+    """Must happen before TensorFlow is imported; Ray leaves the variable alone for an actor that took no GPU from it."""
+    os.environ["CUDA_VISIBLE_DEVICES"] = "-1" if slot.gpu is None else str(slot.gpu)
+
+
+def _lives(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

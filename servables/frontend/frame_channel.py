@@ -1,0 +1,43 @@
+"""How a frontend's frames reach the replicas of one version."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+
+from cluster.core.serving_map import ServableEntry
+from servables.call import Call, Reply
+
+OnReplies = Callable[[Sequence[Reply]], None]
+
+
+class FrameChannel(ABC):
+    """Carries frames (lists of calls) to one version's replicas. One per version and frontend, used on one event loop.
+
+    A frame is transport only: its calls are answered one by one, in any order, as each is done. Any number of frames may be
+    under way; how many are sent before more calls collect is decided by `ServableRouter`.
+    """
+
+    @abstractmethod
+    async def send(self, calls: Sequence[Call], on_replies: OnReplies) -> None:
+        """Delivers the calls to one replica; `on_replies` is called on the event loop, once or more, until each call has its reply.
+
+        Returns when every call has been answered. Raises, for those that have not:
+        NotServing when none of them has run or will run (the gate is closed, or they never arrived), so they may go elsewhere;
+        ReplicaLost when they may have run.
+        """
+
+    @abstractmethod
+    def cancel(self, call_ids: Sequence[int]) -> None:
+        """Tells the replica that nobody waits for these calls; they are dropped if they have not begun. Best effort."""
+
+    @abstractmethod
+    def update(self, entry: ServableEntry) -> None:
+        """The version's endpoints have changed."""
+
+    @abstractmethod
+    async def close(self) -> None:
+        """Releases the channel. Frames under way end in ReplicaLost."""
+
+
+FrameChannelFactory = Callable[[ServableEntry], FrameChannel]

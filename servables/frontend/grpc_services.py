@@ -1,0 +1,185 @@
+"""TF Serving's gRPC services, translated to `Inference` (`model_servers/{prediction,model}_service_impl.cc`).
+
+Generic handlers over raw bytes, so the messages may live in a descriptor pool of their own, beside any other copy of
+TF Serving's protos in the process.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeVar
+
+import grpc
+from google.protobuf.message import DecodeError, Message
+
+from cluster.core.errors import AspiredError, Code, InvalidArgument, Unimplemented
+from cluster.core.servable_id import ServableId
+from cluster.protos import (
+    ClassificationRequest,
+    ClassificationResponse,
+    GetModelMetadataRequest,
+    GetModelMetadataResponse,
+    GetModelStatusRequest,
+    PredictRequest,
+    PredictResponse,
+    RegressionRequest,
+    RegressionResponse,
+)
+from servables.examples import input_to_examples
+from servables.frontend.error_mapping import grpc_message, grpc_status
+from servables.frontend.inference import Inference, ModelSpec, SignatureCall, Signatures, predict_call
+from servables.frontend.model_status import model_status_response
+from servables.proto_codec import array_to_tensor, tensor_to_array
+
+logger = logging.getLogger(__name__)
+
+PREDICTION_SERVICE = "tensorflow.serving.PredictionService"
+MODEL_SERVICE = "tensorflow.serving.ModelService"
+_SIGNATURE_DEF = "signature_def"
+_SIGNATURE_DEF_MAP_URL = "type.googleapis.com/tensorflow.serving.SignatureDefMap"
+
+# grpc.aio's types are generic over messages; here both sides are bytes.
+Context = grpc.aio.ServicerContext[bytes, bytes]
+Method = Callable[[bytes, float | None], Awaitable[bytes]]
+M = TypeVar("M", bound=Message)
+
+
+class GrpcServices:
+    """The methods by name, each from a request's bytes to the answer's. `in_flight` counts those without an answer."""
+
+    def __init__(self, inference: Inference, *, tensor_content: bool = False) -> None:
+        """`tensor_content`: Predict answers carry raw bytes in place of typed fields, which clients must expect."""
+        self._inference = inference
+        self._tensor_content = tensor_content
+        self.in_flight = 0
+
+    def handlers(self) -> Sequence[grpc.GenericRpcHandler[Any, Any]]:
+        """What a grpc.aio server is to be given."""
+        return (
+            self._service(
+                PREDICTION_SERVICE,
+                {
+                    "Predict": self.predict,
+                    "Classify": self.classify,
+                    "Regress": self.regress,
+                    "GetModelMetadata": self.get_model_metadata,
+                    "MultiInference": self.multi_inference,
+                },
+            ),
+            self._service(
+                MODEL_SERVICE,
+                {
+                    "GetModelStatus": self.get_model_status,
+                    "HandleReloadConfigRequest": self.handle_reload_config_request,
+                },
+            ),
+        )
+
+    async def predict(self, request_bytes: bytes, timeout_s: float | None) -> bytes:
+        request = _parsed(PredictRequest, request_bytes)
+        spec = _model_spec(request)
+
+        def decode(signatures: Signatures) -> SignatureCall:
+            return predict_call(signatures, spec.signature_name, request.inputs, request.output_filter, tensor_to_array)
+
+        prediction = await self._inference.predict(spec, decode, timeout_s)
+        response = PredictResponse()
+        _fill_model_spec(response.model_spec, prediction.id, prediction.signature_name)
+        for alias, array in prediction.outputs.items():
+            info = prediction.signature.outputs[alias]
+            tensor = array_to_tensor(array, info.dtype, as_content=self._tensor_content)
+            response.outputs[alias].CopyFrom(tensor)
+        return response.SerializeToString()
+
+    async def classify(self, request_bytes: bytes, timeout_s: float | None) -> bytes:
+        request = _parsed(ClassificationRequest, request_bytes)
+        answer = await self._inference.classify(_model_spec(request), lambda: input_to_examples(request.input), timeout_s)
+        response = ClassificationResponse()
+        _fill_model_spec(response.model_spec, answer.id, answer.signature_name)
+        response.result.SetInParent()
+        return response.SerializeToString()
+
+    async def regress(self, request_bytes: bytes, timeout_s: float | None) -> bytes:
+        request = _parsed(RegressionRequest, request_bytes)
+        answer = await self._inference.regress(_model_spec(request), lambda: input_to_examples(request.input), timeout_s)
+        response = RegressionResponse()
+        _fill_model_spec(response.model_spec, answer.id, answer.signature_name)
+        response.result.SetInParent()
+        return response.SerializeToString()
+
+    async def get_model_metadata(self, request_bytes: bytes, timeout_s: float | None) -> bytes:
+        request = _parsed(GetModelMetadataRequest, request_bytes)
+        spec = _model_spec(request)
+        if not request.metadata_field:
+            raise InvalidArgument("GetModelMetadataRequest must specify at least one metadata_field")
+        for field in request.metadata_field:
+            if field != _SIGNATURE_DEF:
+                raise InvalidArgument(f"Metadata field {field} is not supported")
+        entry = self._inference.model_metadata(spec)
+        response = GetModelMetadataResponse()
+        _fill_model_spec(response.model_spec, entry.id, "")
+        # An entry carries its signatures as the serialized message, so they pass through unread.
+        packed = response.metadata[_SIGNATURE_DEF]
+        packed.type_url = _SIGNATURE_DEF_MAP_URL
+        packed.value = entry.signatures
+        return response.SerializeToString()
+
+    async def get_model_status(self, request_bytes: bytes, timeout_s: float | None) -> bytes:
+        request = _parsed(GetModelStatusRequest, request_bytes)
+        return model_status_response(self._inference.model_status(_model_spec(request))).SerializeToString()
+
+    async def multi_inference(self, request_bytes: bytes, timeout_s: float | None) -> bytes:
+        raise Unimplemented("MultiInference is not implemented by this server. Call Classify or Regress once for each task.")
+
+    async def handle_reload_config_request(self, request_bytes: bytes, timeout_s: float | None) -> bytes:
+        raise Unimplemented("HandleReloadConfigRequest is not implemented by this server. Change its configuration file.")
+
+    def _service(self, name: str, methods: dict[str, Method]) -> grpc.GenericRpcHandler[Any, Any]:
+        return grpc.method_handlers_generic_handler(
+            name, {key: grpc.unary_unary_rpc_method_handler(self._behaviour(name, key, method)) for key, method in methods.items()}
+        )
+
+    def _behaviour(self, service: str, name: str, method: Method) -> Callable[[bytes, Context], Awaitable[bytes]]:
+        async def behave(request_bytes: bytes, context: Context) -> bytes:
+            self.in_flight += 1
+            try:
+                return await method(request_bytes, context.time_remaining())
+            except AspiredError as error:
+                code, message = error.code, error.message
+            except Exception:
+                logger.exception("%s/%s failed", service, name)
+                code, message = Code.INTERNAL, "Internal error; see the server's log."
+            finally:
+                self.in_flight -= 1
+            await context.abort(grpc_status(code), grpc_message(message))
+            raise AssertionError("abort raises")
+
+        return behave
+
+
+def _parsed(message_type: type[M], request_bytes: bytes) -> M:
+    try:
+        return message_type.FromString(request_bytes)
+    except DecodeError as error:
+        raise InvalidArgument(f"The request is not a {message_type.DESCRIPTOR.full_name}: {error}") from error
+
+
+def _model_spec(request: Any) -> ModelSpec:
+    """Any request's model_spec; which of its fields count is the operation's business."""
+    if not request.HasField("model_spec"):
+        raise InvalidArgument("Missing ModelSpec")
+    spec = request.model_spec
+    choice = spec.WhichOneof("version_choice")
+    return ModelSpec(
+        spec.name,
+        spec.version.value if choice == "version" else None,
+        spec.version_label if choice == "version_label" else None,
+        spec.signature_name,
+    )
+
+
+def _fill_model_spec(spec: Any, servable: ServableId, signature_name: str) -> None:
+    spec.name = servable.name
+    spec.version.value = servable.version
+    spec.signature_name = signature_name

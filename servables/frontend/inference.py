@@ -1,0 +1,238 @@
+"""TF Serving's operations, whatever protocol asked for them.
+
+    Rest, GrpcServices --> Inference --> ServableRouter --> a replica
+
+A protocol says which model it means (`ModelSpec`), how to read its request once the signatures are known (a callback),
+and how to write the answer. What lies between happens here, once: resolving the version, the order of the checks,
+the deadline, and resolving again when a version left while its request was on the way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import TypeVar
+
+from cluster.core.errors import AspiredError, FailedPrecondition, InvalidArgument, NotFound, NotServing, Unavailable
+from cluster.core.servable_id import ServableId
+from cluster.core.servable_state import ServableState
+from cluster.core.serving_map import ServableEntry
+from servables.classification import classification_call, classifications, regression_call, regressions
+from servables.frontend.servable_router import ServableRouter
+from servables.servable import Array
+from servables.signatures import DEFAULT_SIGNATURE_NAME, Signature, decode_signatures
+
+Signatures = Mapping[str, Signature]
+T = TypeVar("T")
+
+_RESOLVE_AGAIN_S = 0.05
+_NOT_SERVING_PATIENCE_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """Which model a request means. At most one of `version` and `label` is set; neither means the newest available."""
+
+    name: str
+    version: int | None = None
+    label: str | None = None
+    signature_name: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class SignatureCall:
+    """A request, read: what to run. `signature_name` is one that exists, `outputs` are aliases of it, never empty."""
+
+    signature_name: str
+    inputs: Mapping[str, Array]
+    outputs: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What came of it, and which version of the model answered by which of its signatures."""
+
+    id: ServableId
+    signature_name: str
+    signature: Signature
+    outputs: Mapping[str, Array]
+
+
+@dataclass(frozen=True, slots=True)
+class ExampleResults:
+    """The answer to Classify or Regress: one result for each example."""
+
+    id: ServableId
+    signature_name: str
+    results: Sequence[object]
+
+
+DecodeCall = Callable[[Signatures], SignatureCall]
+"""Reads a request against the signatures of the version that will answer it; called again if another version must.
+
+Raises AspiredError for what is wrong with the request, checks in the protocol's order.
+"""
+
+
+class Inference:
+    """The one handler behind REST and gRPC. Raises AspiredError with TF Serving's codes and texts."""
+
+    def __init__(self, router: ServableRouter) -> None:
+        self._router = router
+        # Keyed by content: all versions of a model usually share their signatures.
+        self._signatures = lru_cache(maxsize=4096)(decode_signatures)
+
+    def resolve(self, spec: ModelSpec) -> ServableEntry:
+        """The version that would answer now (TF Serving: `ServerCore::ServableRequestFromModelSpec`)."""
+        if not spec.name:
+            raise InvalidArgument("ModelSpec has no name specified.")
+        return self._router.resolve(spec.name, spec.version, spec.label)
+
+    async def predict(self, spec: ModelSpec, decode: DecodeCall, timeout_s: float | None) -> Prediction:
+        """Runs one call; `timeout_s` covers all of it, waiting and running included."""
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        while True:
+            entry = self.resolve(spec)
+            signatures = self._signatures(entry.signatures)
+            call = decode(signatures)
+            elapsed_s = loop.time() - began
+            remaining_s = None if timeout_s is None else timeout_s - elapsed_s
+            try:
+                outputs = await self._router.call(entry, call.signature_name, call.inputs, call.outputs, remaining_s)
+            except NotServing as refusal:
+                if elapsed_s > _NOT_SERVING_PATIENCE_S:
+                    raise Unavailable(
+                        f"The replicas of servable {entry.id} refuse new work and no other version took its place. Retry later."
+                    ) from refusal
+                await self._await_other_map(spec, entry)
+                continue
+            return Prediction(entry.id, call.signature_name, signatures[call.signature_name], outputs)
+
+    async def classify(self, spec: ModelSpec, examples: Callable[[], Array], timeout_s: float | None) -> ExampleResults:
+        """Classifies serialized `tf.Example`s; `examples` is called once the model is known to exist."""
+        rows = 0
+
+        def decode(signatures: Signatures) -> SignatureCall:
+            nonlocal rows
+            serialized = examples()
+            rows = len(serialized)
+            return SignatureCall(*classification_call(signatures, spec.signature_name, serialized))
+
+        prediction = await self.predict(spec, decode, timeout_s)
+        results = classifications(prediction.signature, prediction.outputs, rows)
+        return ExampleResults(prediction.id, prediction.signature_name, results)
+
+    async def regress(self, spec: ModelSpec, examples: Callable[[], Array], timeout_s: float | None) -> ExampleResults:
+        """As `classify`, with one value for each example."""
+        rows = 0
+
+        def decode(signatures: Signatures) -> SignatureCall:
+            nonlocal rows
+            serialized = examples()
+            rows = len(serialized)
+            return SignatureCall(*regression_call(signatures, spec.signature_name, serialized))
+
+        prediction = await self.predict(spec, decode, timeout_s)
+        results = regressions(prediction.signature, prediction.outputs, rows)
+        return ExampleResults(prediction.id, prediction.signature_name, results)
+
+    def model_status(self, spec: ModelSpec) -> Sequence[ServableState]:
+        """The states of a model's versions, newest first; of one version if `spec` names it. A label is ignored.
+
+        TF Serving: `model_servers/get_model_status_impl.cc`.
+        """
+        states = [state for state in self._router.serving_map.states if state.id.name == spec.name]
+        if spec.version is not None:
+            states = [state for state in states if state.id.version == spec.version]
+            if not states:
+                raise NotFound(f"Could not find version {spec.version} of model {spec.name}")
+        if not states:
+            raise NotFound(f"Could not find any versions of model {spec.name}")
+        return sorted(states, key=lambda state: state.id, reverse=True)
+
+    def model_metadata(self, spec: ModelSpec) -> ServableEntry:
+        """The version that would answer; its `signatures` are the metadata."""
+        return self.resolve(spec)
+
+    async def _await_other_map(self, spec: ModelSpec, refused: ServableEntry) -> None:
+        """A gate closes after the map that leaves its version out is published, so that map is on its way."""
+        if self.resolve(spec).id == refused.id:
+            await self._router.wait_for_change(_RESOLVE_AGAIN_S)
+
+
+def predict_call(
+    signatures: Signatures,
+    signature_name: str,
+    inputs: Mapping[str, T],
+    output_filter: Sequence[str],
+    to_array: Callable[[T], Array],
+) -> SignatureCall:
+    """A PredictRequest's call, checked in TF Serving's order (`servables/tensorflow/predict_util.cc`).
+
+    Inputs that are left out take the signature's defaults; no output filter means all outputs.
+    """
+    name = signature_name or DEFAULT_SIGNATURE_NAME
+    signature = signatures.get(name)
+    if signature is None:
+        raise FailedPrecondition(f'Serving signature key "{name}" not found.')
+    _check_input_count(signature, inputs)
+    arrays = _read_inputs(signature, inputs, to_array)
+    return SignatureCall(name, arrays, requested_outputs(signature, output_filter))
+
+
+def requested_outputs(signature: Signature, output_filter: Sequence[str] = ()) -> tuple[str, ...]:
+    """The output aliases to run, in the order asked for."""
+    if not output_filter:
+        return tuple(signature.outputs)
+    seen: set[str] = set()
+    for alias in output_filter:
+        if alias not in signature.outputs:
+            raise InvalidArgument(
+                f"output tensor alias not found in signature: {alias} "
+                f"Outputs expected to be in the set {{{_joined(signature.outputs)}}}."
+            )
+        if alias in seen:
+            raise InvalidArgument(f"duplicate output tensor alias: {alias}")
+        seen.add(alias)
+    return tuple(output_filter)
+
+
+def _check_input_count(signature: Signature, inputs: Mapping[str, T]) -> None:
+    expected, given = signature.inputs.keys(), inputs.keys()
+    if len(given) > len(expected) or (len(given) < len(expected) and not signature.defaults):
+        raise InvalidArgument(
+            f"input size does not match signature: {len(given)}!={len(expected)} "
+            f"len({{{_joined(given)}}}) != len({{{_joined(expected)}}}). "
+            f"Sent extra: {{{_joined(given - expected)}}}. Missing but required: {{{_joined(expected - given)}}}."
+        )
+
+
+def _read_inputs(signature: Signature, inputs: Mapping[str, T], to_array: Callable[[T], Array]) -> dict[str, Array]:
+    arrays: dict[str, Array] = {}
+    for alias, info in signature.inputs.items():
+        if alias in inputs:
+            try:
+                arrays[alias] = to_array(inputs[alias])
+            except AspiredError as error:
+                raise InvalidArgument(f"tensor parsing error: {alias}") from error
+        elif alias in signature.defaults:
+            arrays[alias] = signature.defaults[alias]
+        else:
+            raise InvalidArgument(
+                f"Signature input alias: {alias}(feed name: {info.name}) not found in request and no default value provided. "
+                f"Inputs expected to be in the request {{{_joined(inputs)}}}, "
+                f"or default input alias set: {_joined(signature.defaults)}"
+            )
+    unknown = inputs.keys() - signature.inputs.keys()
+    if unknown:
+        raise InvalidArgument(
+            f"Inputs contains invalid name. Used request inputs: {_joined(inputs.keys() - unknown)}, request input: {_joined(inputs)}"
+        )
+    return arrays
+
+
+def _joined(names: Iterable[str]) -> str:
+    return ",".join(sorted(names))

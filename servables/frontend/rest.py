@@ -1,0 +1,239 @@
+"""TF Serving's REST API (`model_servers/http_rest_api_handler.cc`, `http_rest_api_util.cc`, `http_server.cc`).
+
+    POST /v1/models/M[/versions/V|/labels/L]:(predict|classify|regress)
+    GET  /v1/models/M[/versions/V|/labels/L][/metadata]
+
+Routes are tried in order, each by a regular expression that must match the whole target, query included, as TF Serving
+matches. `Rest.add_route` puts further ones (health, metrics) before TF Serving's catch-all.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import re
+import zlib
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from urllib.parse import unquote
+
+from google.protobuf import json_format
+from google.protobuf.message import Message
+
+from cluster.core.errors import AspiredError, FailedPrecondition, InvalidArgument, Status
+from cluster.protos import GetModelMetadataResponse, SignatureDefMap
+from servables.frontend.error_mapping import http_status
+from servables.frontend.http_listener import JSON_HEADERS, Headers, HttpRequest, HttpResponse
+from servables.frontend.inference import Inference, ModelSpec, SignatureCall, Signatures, requested_outputs
+from servables.frontend.model_status import model_status_response
+from servables.json_codec import (
+    PredictBody,
+    decode_examples,
+    encode_classifications,
+    encode_error,
+    encode_predictions,
+    encode_regressions,
+)
+from servables.signatures import DEFAULT_SIGNATURE_NAME
+
+_MODEL_PATH = r"(?:(?:/versions/(?P<version>[0-9]+))|(?:/labels/(?P<label>[^/:]+)))?"
+_API = re.compile(r"/v1/.*", re.IGNORECASE)
+_POST = re.compile(rf"/v1/models/(?P<name>[^/:]+){_MODEL_PATH}:(?P<verb>classify|regress|predict)", re.IGNORECASE)
+_GET = re.compile(rf"/v1/models(?:/(?P<name>[^/:]+))?{_MODEL_PATH}(?:/(?P<subresource>metadata))?", re.IGNORECASE)
+_ABSOLUTE_FORM = re.compile(r"https?://[^/?#]*", re.IGNORECASE)
+_ORIGIN = re.compile(rb"https?://")
+
+_MAX_INT64 = (1 << 63) - 1
+_INFLATE_INLINE_BELOW_BYTES = 1 << 16
+_CORS_HEADERS: Headers = (
+    (b"Access-Control-Allow-Origin", b"*"),
+    (b"Access-Control-Allow-Methods", b"POST, GET"),
+    (b"Access-Control-Allow-Headers", b"Content-Type"),
+)
+_NOT_FOUND = HttpResponse(
+    404,
+    ((b"Content-Type", b"text/html"),),
+    b"<HTML><HEAD>\n<TITLE>404 Not Found</TITLE>\n</HEAD><BODY>\n<H1>Not Found</H1>\n</BODY></HTML>\n",
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RestOptions:
+    """TF Serving's `--rest_api_*` flags. `timeout_s` None waits for ever."""
+
+    timeout_s: float | None = 30.0
+    enable_cors: bool = False
+    max_inflated_body_bytes: int = 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class _Target:
+    """What a target says; `error` is what is wrong with it."""
+
+    spec: ModelSpec
+    verb: str = ""
+    error: HttpResponse | None = None
+
+
+RouteHandler = Callable[[HttpRequest], Awaitable[HttpResponse]]
+
+
+class Rest:
+    """Translates between HTTP and `Inference`. `handle` is an `HttpHandler`; it never raises AspiredError."""
+
+    def __init__(self, inference: Inference, options: RestOptions | None = None) -> None:
+        self._inference = inference
+        self._options = options or RestOptions()
+        self._routes: list[tuple[re.Pattern[str], RouteHandler]] = [(_API, self._handle_api)]
+        self._added_headers = _CORS_HEADERS if self._options.enable_cors else ()
+        self._verbs: dict[str, Callable[[ModelSpec, bytes], Awaitable[bytes]]] = {
+            "predict": self._predict,
+            "classify": self._classify,
+            "regress": self._regress,
+        }
+
+    def add_route(self, pattern: str, handler: RouteHandler) -> None:
+        """Sends requests of any method whose whole target matches `pattern` to `handler`, before all earlier routes."""
+        self._routes.insert(0, (re.compile(pattern), handler))
+
+    async def handle(self, request: HttpRequest) -> HttpResponse:
+        for pattern, handler in self._routes:
+            if pattern.fullmatch(_path(request.target)):
+                return await handler(request)
+        return _NOT_FOUND
+
+    async def _handle_api(self, request: HttpRequest) -> HttpResponse:
+        try:
+            if request.method == "OPTIONS":
+                return self._preflight(request)
+            target = _parse_target(request.method, _path(request.target))
+            if target.error is not None:
+                return self._with_cors(target.error)
+            if request.method == "GET":
+                answer = self._metadata(target.spec) if target.verb == "metadata" else self._status(target.spec)
+            else:
+                answer = await self._verbs[target.verb](target.spec, await self._body(request))
+        except AspiredError as error:
+            return self._with_cors(_error_response(error.to_status()))
+        return HttpResponse(200, JSON_HEADERS + self._added_headers, answer)
+
+    async def _predict(self, spec: ModelSpec, body: bytes) -> bytes:
+        predict_body = PredictBody.parse(body)
+
+        def decode(signatures: Signatures) -> SignatureCall:
+            name = predict_body.signature_name or DEFAULT_SIGNATURE_NAME
+            signature = signatures.get(name)
+            if signature is None:
+                raise InvalidArgument(f'Serving signature name: "{name}" not found in signature def')
+            inputs = predict_body.decode(signature.inputs, predict_body.signature_name)
+            return SignatureCall(name, inputs, requested_outputs(signature))
+
+        prediction = await self._inference.predict(spec, decode, self._options.timeout_s)
+        return encode_predictions(prediction.outputs, predict_body.row_format)
+
+    async def _classify(self, spec: ModelSpec, body: bytes) -> bytes:
+        request = decode_examples(body, "classify")
+        named = ModelSpec(spec.name, spec.version, spec.label, request.signature_name)
+        answer = await self._inference.classify(named, lambda: request.examples, self._options.timeout_s)
+        return encode_classifications(answer.results)
+
+    async def _regress(self, spec: ModelSpec, body: bytes) -> bytes:
+        request = decode_examples(body, "regress")
+        named = ModelSpec(spec.name, spec.version, spec.label, request.signature_name)
+        answer = await self._inference.regress(named, lambda: request.examples, self._options.timeout_s)
+        return encode_regressions(answer.results)
+
+    def _status(self, spec: ModelSpec) -> bytes:
+        _require_name(spec)
+        return _printed(model_status_response(self._inference.model_status(spec))).encode() + b"\n"
+
+    def _metadata(self, spec: ModelSpec) -> bytes:
+        _require_name(spec)
+        entry = self._inference.model_metadata(spec)
+        response = GetModelMetadataResponse()
+        response.model_spec.name = entry.id.name
+        response.model_spec.version.value = entry.id.version
+        model_spec = _printed(response.model_spec)
+        signatures = _printed(SignatureDefMap.FromString(entry.signatures))
+        return f'{{\n"model_spec":{model_spec}\n,\n"metadata": {{"signature_def": {signatures}\n}}\n}}\n'.encode()
+
+    def _preflight(self, request: HttpRequest) -> HttpResponse:
+        """TF Serving's answer to OPTIONS: no body and no Content-Type, whatever the outcome."""
+        status = 200
+        if not _ORIGIN.search(request.headers.get(b"origin", b"")):
+            status = http_status(FailedPrecondition.code)
+        return HttpResponse(status, self._added_headers, b"")
+
+    def _with_cors(self, response: HttpResponse) -> HttpResponse:
+        if not self._added_headers:
+            return response
+        return HttpResponse(response.status, response.headers + self._added_headers, response.body)
+
+    async def _body(self, request: HttpRequest) -> bytes:
+        encoding = request.headers.get(b"content-encoding")
+        if encoding is None or b"gzip" not in encoding.lower():
+            return request.body
+        limit = self._options.max_inflated_body_bytes
+        if len(request.body) < _INFLATE_INLINE_BELOW_BYTES and limit < _INFLATE_INLINE_BELOW_BYTES:
+            return _inflate(request.body, limit)
+        return await asyncio.to_thread(_inflate, request.body, limit)
+
+
+def _path(target: str) -> str:
+    """The target without the scheme and authority that a proxy's client sends."""
+    return target if target.startswith("/") else _ABSOLUTE_FORM.sub("", target, count=1)
+
+
+@lru_cache(maxsize=4096)
+def _parse_target(method: str, path: str) -> _Target:
+    """What a path asks for. The same paths come again and again, and matching costs more than a look-up."""
+    pattern = {"POST": _POST, "GET": _GET}.get(method)
+    match = pattern.fullmatch(path) if pattern is not None else None
+    malformed = _Target(ModelSpec(""), error=_error_response(InvalidArgument(f"Malformed request: {method} {path}").to_status()))
+    if match is None:
+        return malformed
+    groups = match.groupdict()
+    version = None if groups["version"] is None else int(groups["version"])
+    if version is not None and version > _MAX_INT64:
+        # TF Serving leaves before it writes the error's JSON.
+        return _Target(ModelSpec(""), error=HttpResponse(400, JSON_HEADERS, b""))
+    label = None if groups["label"] is None else _unquoted(groups["label"])
+    spec = ModelSpec(_unquoted(groups["name"] or ""), version, label)
+    verb = groups["verb"] if method == "POST" else groups["subresource"]
+    if method == "POST" and verb not in ("predict", "classify", "regress"):
+        return malformed
+    return _Target(spec, verb or "")
+
+
+def _unquoted(text: str) -> str:
+    """%-decoded. Targets are held as Latin-1, so that every byte survives until here."""
+    return unquote(text, encoding="latin-1").encode("latin-1").decode(errors="replace")
+
+
+def _require_name(spec: ModelSpec) -> None:
+    if not spec.name:
+        raise InvalidArgument("Missing model name in request.")
+
+
+def _error_response(status: Status) -> HttpResponse:
+    return HttpResponse(http_status(status.code), JSON_HEADERS, encode_error(status.message))
+
+
+def _printed(message: Message) -> str:
+    """As protobuf's C++ printer writes it with whitespace, proto field names and unset fields."""
+    fields = json_format.MessageToDict(message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
+    return json.dumps(fields, indent=1, ensure_ascii=False)
+
+
+def _inflate(body: bytes, limit_bytes: int) -> bytes:
+    decompressor = zlib.decompressobj(wbits=zlib.MAX_WBITS | 16)
+    try:
+        inflated = decompressor.decompress(body, limit_bytes)
+    except zlib.error as error:
+        raise InvalidArgument(f"The request's body is not gzip, as its Content-Encoding says: {error}") from error
+    if decompressor.unconsumed_tail:
+        raise InvalidArgument(f"The request's body is larger than {limit_bytes} bytes when decompressed.")
+    if not decompressor.eof:
+        raise InvalidArgument("The request's gzip body ends too early.")
+    return inflated

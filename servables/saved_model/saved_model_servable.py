@@ -1,0 +1,103 @@
+"""A SavedModel that is loaded and can be run."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from tensorflow.core.protobuf import config_pb2
+from tensorflow.python.framework import op_def_registry
+
+from cluster.core.errors import DeadlineExceeded, FailedPrecondition, InvalidArgument
+from servables.saved_model.bundle import SavedModelBundle, load_bundle
+from servables.saved_model.session_callables import CallableKey, SessionCallable, SessionCallables, timeout_bucket_ms
+from servables.saved_model.signature_defs import serving_signature_defs, to_signatures
+from servables.saved_model.stateful_ops import keeps_state
+from servables.saved_model.tensorflow_error import to_aspired_error
+from servables.servable import Array, PlatformOptions, Servable
+from servables.signatures import Signature
+
+# Each callable has its own optimized copy of the graph: enough for some signatures, filters and timeouts, not for any number.
+_MAX_CALLABLES = 32
+
+
+def load_saved_model(path: str, options: PlatformOptions) -> SavedModelServable:
+    """Loads the SavedModel at `path`. Raises AspiredError, whatever TensorFlow raised."""
+    try:
+        bundle = load_bundle(path, options)
+    except Exception as error:
+        raise to_aspired_error(error) from error
+    return SavedModelServable(bundle)
+
+
+class SavedModelServable(Servable):
+    """Runs signatures through session callables, which feed any shape and run only what is fetched, as TF Serving does."""
+
+    def __init__(self, bundle: SavedModelBundle) -> None:
+        """Takes over the bundle: `close` closes it."""
+        definitions = serving_signature_defs(bundle.meta_graph)
+        self._session = bundle.session
+        self._signatures = to_signatures(definitions)
+        self._deterministic = not keeps_state(bundle.meta_graph.graph_def, definitions.values(), op_def_registry.get)
+        self._callables = SessionCallables(self._make_callable, _MAX_CALLABLES)
+
+    @property
+    def signatures(self) -> Mapping[str, Signature]:
+        return self._signatures
+
+    @property
+    def deterministic(self) -> bool:
+        return self._deterministic
+
+    def run(
+        self, signature_name: str, inputs: Mapping[str, Array], outputs: Sequence[str], timeout_s: float | None
+    ) -> dict[str, Array]:
+        if timeout_s is not None and timeout_s <= 0:
+            raise DeadlineExceeded("Timed out before the run began")
+        key = CallableKey(signature_name, frozenset(inputs), frozenset(outputs), timeout_bucket_ms(timeout_s))
+        try:
+            session_callable = self._callables.get(key)
+            _check_twins(session_callable, inputs)
+            values = session_callable.function(*[inputs[alias] for alias in session_callable.feeds])
+        except Exception as error:
+            raise to_aspired_error(error) from error
+        return {alias: _to_array(values[session_callable.fetches[alias]]) for alias in outputs}
+
+    def close(self) -> None:
+        self._callables.clear()
+        self._session.close()
+
+    def _make_callable(self, key: CallableKey) -> SessionCallable:
+        signature = self._signatures.get(key.signature_name)
+        if signature is None:
+            raise FailedPrecondition(f'Serving signature key "{key.signature_name}" not found.')
+        unknown = sorted(key.inputs - signature.inputs.keys() | key.outputs - signature.outputs.keys())
+        if unknown:
+            raise InvalidArgument(f'Aliases not found in signature "{key.signature_name}": {", ".join(unknown)}')
+        feeds: dict[str, str] = {}  # tensor -> the alias that feeds it
+        twins: list[tuple[str, str]] = []
+        for alias in sorted(key.inputs):
+            first = feeds.setdefault(signature.inputs[alias].name, alias)
+            if first != alias:
+                twins.append((first, alias))
+        fetches = list(dict.fromkeys(signature.outputs[alias].name for alias in sorted(key.outputs)))
+        options = config_pb2.CallableOptions(feed=list(feeds), fetch=fetches)
+        options.run_options.timeout_in_ms = key.timeout_ms
+        return SessionCallable(
+            function=self._session._make_callable_from_options(options),
+            feeds=tuple(feeds.values()),
+            twins=tuple(twins),
+            fetches={alias: fetches.index(signature.outputs[alias].name) for alias in key.outputs},
+        )
+
+
+def _check_twins(session_callable: SessionCallable, inputs: Mapping[str, Array]) -> None:
+    for first, second in session_callable.twins:
+        if not np.array_equal(inputs[first], inputs[second]):
+            raise InvalidArgument(f"Inputs {first} and {second} feed the same tensor and must be equal")
+
+
+def _to_array(value: Any) -> Array:
+    """The runtime gives scalars as numpy scalars, and a scalar string as bytes, in which numpy would drop trailing zeros."""
+    return np.array(value, dtype=np.object_) if isinstance(value, bytes) else np.asarray(value)
