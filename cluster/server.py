@@ -1,0 +1,316 @@
+"""The composition root: wires sources, controller, manager, loaders and frontends of one server onto a Ray cluster.
+
+Everything here runs in a process that is connected to Ray: the host of `aspired serve`, or a command that looks at a server
+or stops it. What it starts is detached and restartable, and bears the server's name.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import ray
+from ray import serve
+from ray.exceptions import GetTimeoutError, RayActorError
+
+from cluster.actors.actor_link import ActorLink
+from cluster.actors.checkpoint_store import GcsCheckpointStore
+from cluster.actors.controller_actor import ControllerActor, ControllerStatus
+from cluster.actors.manager_actor import ManagerActor
+from cluster.actors.source_actor import SourceActor
+from cluster.config.names import NAMESPACE, controller_name, manager_name, source_name
+from cluster.config.server_config import ServerConfig
+from cluster.config.server_options import ServerOptions
+from cluster.core.acknowledgements import FrontendReport
+from cluster.core.aspired_versions_state import Options
+from cluster.core.errors import AlreadyExists, NotFound, Unavailable
+from cluster.core.events import StreamOptions
+from cluster.server_record import ServerRecord
+from cluster.server_status import ModelStatus, NodeStatus, ResourceTotals, ServerStatus, VersionStatus
+from cluster.sources.file_system_storage_path_source import FileSystemStoragePathSource
+from cluster.sources.storage import LocalStorage
+from servables.deployment.deployment_loader import DeploymentLoaderFactory
+from servables.deployment.frontend_replica import ServeFrontendFleet
+from servables.deployment.gpu_holder import GpuNodeWatch
+from servables.deployment.serve_applications import start_serve
+from servables.frontend.frontend import FrontendOptions
+from servables.servable import PlatformOptions
+
+CALL_TIMEOUT_S = 30.0
+UNLOAD_TIMEOUT_S = 45.0
+REMOVE_TIMEOUT_S = 20.0
+WATCH_INTERVAL_S = 0.5
+
+logger = logging.getLogger(__name__)
+
+
+class Server:
+    """One server on the connected cluster, by its name."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._store = GcsCheckpointStore()
+        self._manager = ActorLink(manager_name(name), NAMESPACE)
+        self._controller = ActorLink(controller_name(name), NAMESPACE)
+        self._source = ActorLink(source_name(name), NAMESPACE)
+
+    @staticmethod
+    def names() -> list[str]:
+        """The servers that the connected cluster has records of."""
+        return [key.removeprefix(_RECORD) for key in GcsCheckpointStore().keys(_RECORD)]
+
+    def record(self) -> ServerRecord | None:
+        """The server's record; None when no such server was started here, or its manager is gone."""
+        saved = self._store.load(_RECORD + self.name)
+        if saved is None or not self._manager_lives():
+            return None
+        return ServerRecord.model_validate_json(saved)
+
+    # -- starting
+
+    def start(self, config: ServerConfig, owns_ray: bool) -> ServerRecord:
+        """Starts the server's actors and returns at once. Raises AlreadyExists when one of this name runs on the cluster."""
+        if self.record() is not None:
+            raise AlreadyExists(
+                f"a server named {self.name} runs on this Ray cluster already: give another --server_name, "
+                f"or stop it with `aspired shutdown --server_name={self.name}`"
+            )
+        options = config.options
+        record = ServerRecord(
+            name=self.name,
+            ray_address=ray.get_runtime_context().gcs_address,
+            listen_address=options.host,
+            grpc_port=options.port,
+            rest_api_port=options.rest_api_port,
+            base_paths={model.name: model.base_path for model in config.models.models},
+            owns_ray=owns_ray,
+            owns_serve=start_serve(),
+        )
+        self._store.delete(_CHECKPOINT + self.name)
+        self._store.save(_RECORD + self.name, record.model_dump_json().encode())
+        self._start_manager(config)
+        self._start_controller(config)
+        self._start_source(config)
+        return record
+
+    def _start_manager(self, config: ServerConfig) -> None:
+        options = config.options
+        loaders = DeploymentLoaderFactory(
+            self.name,
+            self._manager,
+            {model.name: model.platform for model in config.models.models},
+            PlatformOptions(
+                saved_model_tags=options.tags,
+                intra_op_parallelism_threads=options.intra_op_parallelism_threads,
+                inter_op_parallelism_threads=options.inter_op_parallelism_threads,
+            ),
+            config.batching,
+        )
+        fleet = ServeFrontendFleet(
+            self.name, frontend_options(options), self._manager, options.frontends_per_node, options.drain_timeout_s
+        )
+        _actor(ManagerActor, manager_name(self.name)).remote(loaders, fleet, GpuNodeWatch(self.name), self._controller)
+
+    def _start_controller(self, config: ServerConfig) -> None:
+        options = config.options
+        streams = {model.name: StreamOptions(replicas=options.replicas_per_version) for model in config.models.models}
+        state_options = Options(
+            max_num_load_retries=options.max_num_load_retries,
+            load_retry_interval_s=options.load_retry_interval_micros / 1e6,
+            max_concurrent_loads=options.num_load_threads or max(2, os.cpu_count() or 1),
+        )
+        _actor(ControllerActor, controller_name(self.name)).remote(
+            state_options, streams, self._manager, self._store, _CHECKPOINT + self.name
+        )
+
+    def _start_source(self, config: ServerConfig) -> None:
+        source = FileSystemStoragePathSource(config.models.models, LocalStorage())
+        _actor(SourceActor, source_name(self.name)).remote(
+            source, self._controller, float(config.options.file_system_poll_wait_seconds)
+        )
+
+    def until_settled(self) -> Iterator[ControllerStatus]:
+        """The state of the models, again and again, until the first versions of all of them are available or have failed for good.
+
+        Raises Unavailable when a frontend cannot get its ports.
+        """
+        while True:
+            status: ControllerStatus = self._call(self._controller, "wait_settled", WATCH_INTERVAL_S)
+            yield status
+            self._check_frontends()
+            if status.first_versions_settled:
+                return
+
+    def open_ports(self) -> None:
+        """Lets every frontend accept; returns when all of them do. Raises Unavailable when one cannot get its ports."""
+        self._call(self._manager, "accept")
+        deadline = time.monotonic() + CALL_TIMEOUT_S
+        while time.monotonic() < deadline:
+            reports = self._check_frontends()
+            if reports and all(report.accepting for report in reports):
+                return
+            time.sleep(0.05)
+        raise Unavailable("the frontends have not opened their ports; their logs say why")
+
+    def _check_frontends(self) -> tuple[FrontendReport, ...]:
+        reports: tuple[FrontendReport, ...] = self._call(self._manager, "frontends")
+        for report in reports:
+            if report.error:
+                raise Unavailable(report.error)
+        return reports
+
+    # -- stopping
+
+    def stop(self, drain_timeout_s: float, progress: Callable[[str], None] = lambda _: None) -> None:
+        """Closes the ports, lets requests under way finish, unloads every version and removes the actors.
+
+        Steps that cannot be done are logged and passed over, so that what remains goes away all the same.
+        """
+        record = self.record()
+        progress("closing the ports and finishing requests under way")
+        if not self._try(self._manager, "drain_frontends", drain_timeout_s, timeout_s=drain_timeout_s + CALL_TIMEOUT_S):
+            logger.warning("some requests were still under way after %.0f s", drain_timeout_s)
+        progress("unloading")
+        self._try(self._controller, "stop")
+        self._try(self._controller, "wait_stopped", UNLOAD_TIMEOUT_S, timeout_s=UNLOAD_TIMEOUT_S + CALL_TIMEOUT_S)
+        self._try(self._manager, "remove_frontends", timeout_s=REMOVE_TIMEOUT_S + CALL_TIMEOUT_S)
+        for link in (self._source, self._controller, self._manager):
+            try:
+                ray.kill(link.handle())
+            except Unavailable:
+                pass  # gone already
+        self._store.delete(_RECORD + self.name)
+        self._store.delete(_CHECKPOINT + self.name)
+        if record is not None and record.owns_serve and not record.owns_ray and not serve.status().applications:
+            serve.shutdown()
+
+    def _try(self, link: ActorLink, method: str, *args: Any, timeout_s: float = CALL_TIMEOUT_S) -> Any:
+        try:
+            return self._call(link, method, *args, timeout_s=timeout_s)
+        except Unavailable as error:
+            logger.warning("%s.%s: %s", link.name, method, error)
+            return None
+
+    # -- looking
+
+    def status(self) -> ServerStatus:
+        """Everything that `aspired status` shows. Raises NotFound when the server is not there."""
+        record = self.record()
+        if record is None:
+            raise NotFound(f"no server named {self.name} runs on this Ray cluster")
+        controller: ControllerStatus = self._call(self._controller, "status")
+        frontends: tuple[FrontendReport, ...] = self._call(self._manager, "frontends")
+        nodes = _nodes(frontends, self._call(self._manager, "nodes"))
+        alive = [node.address for node in nodes if node.frontends] or ["127.0.0.1"]
+        host = record.listen_address if record.listen_address not in ("0.0.0.0", "::") else alive[0]
+        return ServerStatus(
+            server_name=self.name,
+            ray_address=record.ray_address,
+            namespace=NAMESPACE,
+            started_by_us=record.owns_ray,
+            ready=bool(frontends) and all(report.accepting for report in frontends),
+            rest_url=f"http://{host}:{record.rest_api_port}" if record.rest_api_port else "",
+            grpc_address=f"{host}:{record.grpc_port}" if record.grpc_port else "",
+            nodes=nodes,
+            models=_models(record, controller, self._call(self._manager, "replicas")),
+            capacity=controller.capacity,
+            reserved=controller.reserved,
+        )
+
+    def _manager_lives(self) -> bool:
+        try:
+            self._manager.handle()
+        except Unavailable:
+            return False
+        return True
+
+    def _call(self, link: ActorLink, method: str, *args: Any, timeout_s: float = CALL_TIMEOUT_S) -> Any:
+        try:
+            return ray.get(getattr(link.handle(), method).remote(*args), timeout=timeout_s)
+        except GetTimeoutError as error:
+            raise Unavailable(f"actor {link.name} has not answered within {timeout_s:.0f} s") from error
+        except RayActorError as error:
+            raise Unavailable(f"actor {link.name} is gone") from error
+
+
+def frontend_options(options: ServerOptions) -> FrontendOptions:
+    """What the frontends need of the flags."""
+    return FrontendOptions(
+        host=options.host,
+        grpc_port=options.port,
+        rest_api_port=options.rest_api_port,
+        rest_api_timeout_s=options.rest_api_timeout_in_ms / 1e3 if options.rest_api_timeout_in_ms > 0 else None,
+        enable_cors=options.rest_api_enable_cors_support,
+        tensor_content=options.enable_serialization_as_tensor_content,
+    )
+
+
+_RECORD = "server/"
+_CHECKPOINT = "checkpoint/"
+
+
+def _actor(actor_class: type, name: str) -> Any:
+    """A detached actor that Ray restarts for ever and whose cut-off calls it repeats; it costs no CPU of Ray's books."""
+    return ray.remote(actor_class).options(
+        name=name,
+        namespace=NAMESPACE,
+        lifetime="detached",
+        max_restarts=-1,
+        max_task_retries=-1,
+        num_cpus=0,
+        max_concurrency=10_000,
+    )
+
+
+def _nodes(frontends: tuple[FrontendReport, ...], capacity: Any) -> tuple[NodeStatus, ...]:
+    gpus = {node.node_id: len(node.gpus) for node in capacity}
+    return tuple(
+        NodeStatus(
+            node_id=node["NodeID"],
+            address=node["NodeManagerAddress"],
+            alive=node["Alive"],
+            frontends=sum(report.node_id == node["NodeID"] and report.accepting for report in frontends),
+            gpus=gpus.get(node["NodeID"], 0),
+        )
+        for node in sorted(ray.nodes(), key=lambda node: str(node["NodeID"]))
+    )
+
+
+def _models(record: ServerRecord, controller: ControllerStatus, replicas: Any) -> tuple[ModelStatus, ...]:
+    names = dict.fromkeys((*record.base_paths, *(state.id.name for state in controller.states)))
+    return tuple(
+        ModelStatus(
+            name=name,
+            base_path=record.base_paths.get(name, ""),
+            source_error=controller.source_errors.get(name, ""),
+            versions=tuple(_version(state, controller, replicas) for state in controller.states if state.id.name == name),
+        )
+        for name in names
+    )
+
+
+def _version(state: ServableState, controller: ControllerStatus, replicas: Sequence[ReplicaReport]) -> VersionStatus:
+    placement = controller.placements.get(state.id)
+    mine = [report for report in replicas if report.version.id == state.id]
+    return VersionStatus(
+        version=state.id.version,
+        state=state.state.name,
+        code=state.status.code.name,
+        message=state.status.message,
+        replicas_ready=sum(report.phase is ReplicaPhase.READY for report in mine),
+        replicas_wanted=len(placement.slots) if placement else 0,
+        nodes=tuple(sorted({slot.node_id for slot in placement.slots})) if placement else (),
+        attempts=placement.attempts if placement else 0,
+    )
+
+
+def _totals(resources: Any) -> ResourceTotals:
+    return ResourceTotals(
+        cpus=resources.cpus,
+        memory_bytes=resources.memory_bytes,
+        gpus=resources.gpus,
+        gpu_memory_bytes=resources.gpu_memory_bytes,
+    )

@@ -1,0 +1,197 @@
+"""JSON values to dense arrays, by the rules of TF Serving's json_tensor.cc (FillTensorProto, AddValueToTensor).
+
+A value is a scalar, or lists nested to one depth with one size at each level; the shape is that of the first elements. Two ways
+lead to the same array: `dense_array` works level by level, with one test for all values of a level, and knows only that
+something is wrong; `read_tensor` goes value by value and knows what.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from typing import Any, NoReturn
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cluster.core.errors import InvalidArgument, Unimplemented
+from servables.json_codec.base64_objects import decode_base64_object, is_base64_object
+from servables.json_codec.quotation import quoted, type_name
+from servables.json_codec.reader import JsonValue
+from servables.tensors import DataType
+
+Shape = tuple[int, ...]
+
+_MAX_RANK = 31  # with a batch dimension added, what a NumPy 1 array can have; TensorFlow's own limit is 254
+_LIST = {list}
+_INT = frozenset({int})
+_NUMBER = frozenset({int, float})
+
+
+@dataclass(frozen=True, slots=True)
+class _Numbers:
+    """The JSON numbers that a type takes.
+
+    `typecode` is that of the C array they are converted in, which checks the range: 32 bits for the narrow integers too,
+    which then lose their upper bits, as in TF Serving. Doubles out of a float's range become infinite.
+    """
+
+    kinds: frozenset[type]
+    typecode: str
+    dtype: np.dtype[Any]
+    lowest: int = 0
+    highest: int = 0
+    is_narrowed: bool = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "is_narrowed", np.dtype(self.typecode) != self.dtype)
+
+    def accepts(self, value: JsonValue) -> bool:
+        return type(value) in self.kinds and (self.kinds is _NUMBER or self.lowest <= value <= self.highest)  # type: ignore[operator]
+
+    def to_array(self, values: Sequence[Any]) -> NDArray[Any]:
+        """Raises OverflowError for an integer out of range."""
+        converted = np.asarray(array(self.typecode, values))
+        return converted.astype(self.dtype) if self.is_narrowed else converted
+
+
+def _integers(typecode: str, dtype: type[np.generic], lowest: int, highest: int) -> _Numbers:
+    return _Numbers(_INT, typecode, np.dtype(dtype), lowest, highest)
+
+
+_INT32_RANGE = (-(2**31), 2**31 - 1)
+_NUMBERS = {
+    DataType.DT_FLOAT: _Numbers(_NUMBER, "f", np.dtype(np.float32)),
+    DataType.DT_DOUBLE: _Numbers(_NUMBER, "d", np.dtype(np.float64)),
+    DataType.DT_INT8: _integers("i", np.int8, *_INT32_RANGE),
+    DataType.DT_UINT8: _integers("i", np.uint8, *_INT32_RANGE),
+    DataType.DT_INT16: _integers("i", np.int16, *_INT32_RANGE),
+    DataType.DT_INT32: _integers("i", np.int32, *_INT32_RANGE),
+    DataType.DT_INT64: _integers("q", np.int64, -(2**63), 2**63 - 1),
+    DataType.DT_UINT32: _integers("I", np.uint32, 0, 2**32 - 1),
+    DataType.DT_UINT64: _integers("Q", np.uint64, 0, 2**64 - 1),
+}
+_STRING_KINDS = {str, dict}
+_BOOL_KINDS = {bool}
+
+
+def dense_array(value: JsonValue, dtype: DataType) -> NDArray[Any] | None:
+    """The tensor that `value` is, or None when it is not one: `read_tensor` then says why."""
+    level: list[JsonValue]
+    if type(value) is list:
+        level = value
+        shape = [len(value)]
+        kinds = set(map(type, level))
+        while kinds == _LIST:
+            sizes = set(map(len, level))  # type: ignore[arg-type]
+            if len(sizes) > 1 or len(shape) == _MAX_RANK:
+                return None
+            shape.append(sizes.pop())
+            level = list(chain.from_iterable(level))  # type: ignore[arg-type]
+            kinds = set(map(type, level))
+    else:
+        level = [value]
+        shape = []
+        kinds = {type(value)}
+
+    numbers = _NUMBERS.get(dtype)
+    if numbers is not None:
+        if not kinds <= numbers.kinds:
+            return None
+        try:
+            flat = numbers.to_array(level)
+        except OverflowError:
+            return None
+    elif dtype is DataType.DT_STRING and kinds <= _STRING_KINDS:
+        if dict in kinds and not all(type(leaf) is str or is_base64_object(leaf) for leaf in level):
+            return None
+        flat = to_array(list(map(_string, level)), (len(level),), dtype)
+    elif dtype is DataType.DT_BOOL and kinds <= _BOOL_KINDS:
+        flat = np.array(level, dtype=np.bool_)
+    else:
+        return None
+    return flat if len(shape) == 1 else flat.reshape(shape)
+
+
+def read_tensor(value: JsonValue, dtype: DataType) -> tuple[Shape, list[Any]]:
+    """The shape of `value` and its values in order, ready for `to_array`.
+
+    Raises InvalidArgument (ragged, wrong type, bad base64) or Unimplemented (a type that JSON has no values for).
+    """
+    shape = _shape_of_first_elements(value)
+    if len(shape) > _MAX_RANK:
+        raise InvalidArgument(f"Lists are nested {len(shape)} deep, tensors have at most {_MAX_RANK} dimensions")
+    values: list[Any] = []
+    _fill(value, 0, shape, dtype, values)
+    return shape, values
+
+
+def to_array(values: Sequence[Any], shape: Shape, dtype: DataType) -> NDArray[Any]:
+    """The array of values that `read_tensor` returned."""
+    numbers = _NUMBERS.get(dtype)
+    if numbers is not None:
+        return numbers.to_array(values).reshape(shape)
+    if dtype is DataType.DT_STRING:
+        flat = np.empty(len(values), dtype=np.object_)
+        flat[:] = values
+        return flat.reshape(shape)
+    if dtype is DataType.DT_BOOL:
+        return np.array(values, dtype=np.bool_).reshape(shape)
+    _raise_unsupported([], dtype)
+
+
+def _shape_of_first_elements(value: JsonValue) -> Shape:
+    shape: list[int] = []
+    while type(value) is list:
+        shape.append(len(value))
+        value = value[0] if value else None
+    return tuple(shape)
+
+
+def _fill(value: JsonValue, level: int, shape: Shape, dtype: DataType, values: list[Any]) -> None:
+    rank = len(shape)
+    if type(value) is not list:
+        if level != rank:
+            raise InvalidArgument(
+                f"JSON Value: {quoted(value)} found at incorrect level: {level + 1} in the JSON DOM. Expected at level: {rank}"
+            )
+        values.append(_read_leaf(value, dtype))
+        return
+    if level >= rank:
+        raise InvalidArgument(f"Encountered list at unexpected level: {level} expected < {rank}")
+    if len(value) != shape[level]:
+        raise InvalidArgument(
+            f"Encountered list at unexpected size: {len(value)} at level: {level} expected size: {shape[level]}"
+        )
+    for element in value:
+        _fill(element, level + 1, shape, dtype, values)
+
+
+def _read_leaf(value: JsonValue, dtype: DataType) -> Any:
+    numbers = _NUMBERS.get(dtype)
+    if numbers is not None:
+        if numbers.accepts(value):
+            return value
+    elif dtype is DataType.DT_STRING:
+        if type(value) is str or is_base64_object(value):
+            return _string(value)
+        if type(value) is dict:
+            raise InvalidArgument(f"JSON Value: {quoted(value)} not formatted correctly for base64 data")
+    elif dtype is DataType.DT_BOOL:
+        if type(value) is bool:
+            return value
+    elif type(value) is not dict:
+        _raise_unsupported(value, dtype)
+    raise InvalidArgument(
+        f"JSON Value: {quoted(value)} Type: {type_name(value)} is not of expected type: {dtype.label}"
+    )
+
+
+def _raise_unsupported(value: JsonValue, dtype: DataType) -> NoReturn:
+    raise Unimplemented(f"Conversion of JSON Value: {quoted(value)} to type: {dtype.label}")
+
+
+def _string(leaf: Any) -> bytes:
+    return leaf.encode("utf-8", "surrogateescape") if type(leaf) is str else decode_base64_object(leaf)
