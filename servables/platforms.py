@@ -41,6 +41,11 @@ def register(name: str, factory: PlatformFactory) -> None:
     _FACTORIES[name] = factory
 
 
+def platform_names() -> frozenset[str]:
+    """Every name that `platform` knows now: what a model config may use."""
+    return frozenset(_FACTORIES)
+
+
 def platform(name: str) -> Platform:
     """The platform called `name`. Raises InvalidArgument, naming those that exist, when there is none."""
     factory = _FACTORIES.get(name)

@@ -13,7 +13,7 @@ import numpy as np
 import orjson
 
 from cluster.client.codec import Codec
-from cluster.client.examples import Example, Feature, Kind, read_features
+from cluster.client.examples import Example, Feature, read_features
 from cluster.client.exchange import WireRequest
 from cluster.client.model_metadata import ModelMetadata
 from cluster.client.model_spec import ModelSpec
@@ -34,9 +34,14 @@ class RestCodec(Codec):
         inputs: Mapping[str, Array],
         outputs: Sequence[str],
     ) -> WireRequest:
-        document = {"signature_name": signature_name} if signature_name else {}
-        values = {name: _json_value(name, array) for name, array in inputs.items()}
-        return WireRequest("POST", f"{_path(spec)}:predict", _dump({**document, "inputs": values}, values.values()))
+        document: dict[str, Any] = {"signature_name": signature_name} if signature_name else {}
+        document["inputs"] = {name: _json_value(name, array) for name, array in inputs.items()}
+        if all(map(_finite, inputs.values())):
+            body = orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
+        else:
+            # orjson writes null for NaN and Infinity; json writes the bare words that TF Serving reads.
+            body = json.dumps(document, default=np.ndarray.tolist).encode()
+        return WireRequest("POST", f"{_path(spec)}:predict", body)
 
     def decode_prediction(self, body: bytes, signature: Signature, outputs: Sequence[str]) -> Prediction:
         with _reading("predict"):
@@ -90,21 +95,26 @@ def _path(spec: ModelSpec) -> str:
     return path if spec.label is None else f"{path}/labels/{quote(spec.label, safe='')}"
 
 
+def _finite(array: Array) -> bool:
+    return array.dtype.kind not in "fcV" or bool(np.isfinite(array).all())
+
+
 def _json_value(name: str, array: Array) -> Any:
-    """The array as orjson takes it: an array of a dtype and layout that it knows, or plain lists."""
+    """The array as lists, or as an array of a dtype and layout that orjson knows."""
     if array.dtype == object:
         encoded = np.empty(array.shape, dtype=object)
         for index, item in enumerate(array.flat):
-            encoded.flat[index] = {"b64": base64.b64encode(item).decode()}
+            encoded.flat[index] = _b64(item)
         return encoded.tolist()
     if array.dtype.kind == "c":
         raise Unimplemented(f"Input {name}: JSON has no {array.dtype}")
-    if array.dtype.kind == "V" or array.dtype == np.float16:
+    if array.dtype.kind == "V":
         array = array.astype(np.float32)
     return np.ascontiguousarray(array) if array.ndim else array.item()
 
 
-def _dump(document: Mapping[str, Any], values: Iterator[Any]) -> bytes: ...
+def _b64(value: bytes) -> dict[str, str]:
+    return {"b64": base64.b64encode(value).decode()}
 
 
 def _examples_body(signature_name: str, examples: Sequence[Example], context: Example | None) -> bytes:
@@ -112,20 +122,87 @@ def _examples_body(signature_name: str, examples: Sequence[Example], context: Ex
     if context is not None:
         document["context"] = _json_example(context)
     document["examples"] = [_json_example(example) for example in examples]
-    # Not orjson: the bare NaN and Infinity of TF Serving's JSON are what json writes too.
     return json.dumps(document).encode()
 
 
 def _json_example(example: Example) -> dict[str, Any]:
     if isinstance(example, bytes):
-        raise InvalidArgument("A serialized tf.Example can only be sent over gRPC; pass a dict of features")
+        raise InvalidArgument("A serialized tf.Example can only be sent over gRPC; over REST pass a dict of features")
     return {name: _json_feature(feature) for name, feature in read_features(example).items()}
 
 
 def _json_feature(feature: Feature) -> Any:
-    values = [_json_bytes(value) if isinstance(value, bytes) else value for value in feature.values]
+    values = [_b64(value) if isinstance(value, bytes) else value for value in feature.values]
     return values[0] if feature.scalar else values
 
 
-def _json_bytes(value: bytes) -> dict[str, str]:
-    return {"b64": base64.b64encode(value).decode()}
+def _load(body: bytes) -> dict[str, Any]:
+    """A reply's JSON object. TF Serving's JSON has bare NaN and Infinity, and passes strings on that are not UTF-8."""
+    try:
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        document = json.loads(body.decode("utf-8", "surrogateescape"))
+    if not isinstance(document, dict):
+        raise TypeError("not a JSON object")
+    return document
+
+
+@contextmanager
+def _reading(call: str) -> Iterator[None]:
+    try:
+        yield
+    except (KeyError, IndexError, TypeError, ValueError, OverflowError, AttributeError) as error:
+        raise Internal(f"Cannot read the {call} reply: {type(error).__name__}: {error}") from error
+
+
+def _tensor(value: Any, info: TensorInfo) -> Array:
+    if info.dtype is DataType.DT_STRING:
+        array = np.array(value, dtype=object)
+        # numpy sees a dict as a scalar, so {"b64": ...} objects are elements too.
+        strings = np.empty(array.shape, dtype=object)
+        for index, item in enumerate(array.flat):
+            strings.flat[index] = _string(item)
+        array = strings
+    else:
+        array = np.asarray(value, dtype=info.dtype.numpy_dtype)
+    if array.size == 0 and info.shape is not None and len(info.shape) > array.ndim:
+        # JSON cannot tell [0, 3] from [0]; the signature can.
+        array = array.reshape(array.shape + tuple(max(size, 0) for size in info.shape[array.ndim :]))
+    return array
+
+
+def _string(item: Any) -> bytes:
+    if isinstance(item, dict):
+        return base64.b64decode(item["b64"], validate=True)
+    if not isinstance(item, str):
+        raise TypeError(f"expected a string, not {item!r}")
+    return item.encode("utf-8", "surrogateescape")
+
+
+def _float32(value: Any) -> float:
+    """The server's number as gRPC would give it: scores and regressions are float32."""
+    return float(np.float32(value))
+
+
+def _version_status(entry: Mapping[str, Any]) -> VersionStatus:
+    status = entry.get("status", {})
+    return VersionStatus(
+        version=int(entry.get("version", 0)),
+        state=PublicState[entry["state"]],
+        code=Code[status.get("error_code", "OK")],
+        message=status.get("error_message", ""),
+    )
+
+
+def _signature(definition: Mapping[str, Any]) -> Signature:
+    return Signature(
+        method_name=definition.get("method_name", ""),
+        inputs={name: _tensor_info(info) for name, info in definition.get("inputs", {}).items()},
+        outputs={name: _tensor_info(info) for name, info in definition.get("outputs", {}).items()},
+    )
+
+
+def _tensor_info(info: Mapping[str, Any]) -> TensorInfo:
+    shape = info.get("tensor_shape", {})
+    sizes = None if shape.get("unknown_rank") else tuple(int(dim.get("size", 0)) for dim in shape.get("dim", []))
+    return TensorInfo(name=info.get("name", ""), dtype=DataType[info["dtype"]], shape=sizes)

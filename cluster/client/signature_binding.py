@@ -76,7 +76,9 @@ def cast_input(name: str, value: ArrayLike, info: TensorInfo) -> Array:
         except FloatingPointError:
             raise InvalidArgument(f"Input {name} must be {wanted}, but has values beyond its range") from None
         rounds = not typed or array.dtype in (np.float64, np.complex128)
-        if not (rounds or np.can_cast(array.dtype, wanted)) and not np.array_equal(cast.astype(array.dtype), array, equal_nan=True):
+        if not (rounds or np.can_cast(array.dtype, wanted)) and not np.array_equal(
+            cast.astype(array.dtype), array, equal_nan=True
+        ):
             raise InvalidArgument(f"Input {name} must be {wanted}, but has {array.dtype} values that it cannot hold")
     return cast
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Sequence
+from itertools import chain
+from typing import Any
 
 import numpy as np
 import orjson
@@ -15,7 +17,7 @@ from numpy.typing import NDArray
 
 _NON_FINITE = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
 
-_BULK_SIZE = 32  # from here on whole-array arithmetic costs less than formatting value by value
+_BULK_SIZE = 14  # from here on whole-array arithmetic costs less than formatting value by value
 
 # Decades in which arithmetic on doubles is exact (powers of ten up to 1e22) and orjson's notation is %g's, but for the width
 # of a one-digit exponent. Rows before and after the table stand for what lies outside.
@@ -30,22 +32,20 @@ _ROUNDING_DOUBT = 1e-6  # the product with a scale may be off by 1.2e-7 of a uni
 def float32_texts(values: Sequence[float]) -> list[str]:
     """The texts of values that are float32 numbers (held as Python floats)."""
     values = list(values)
-    texts = ["%g" % value for value in values]
+    texts = [f"{value:g}" for value in values]
     # Reading through a double changes no answer: no six-digit decimal becomes a double halfway between two floats.
     read_back = array("f", map(float, texts)).tolist()
     if read_back != values:
-        texts = [
-            text if back == value else "%.9g" % value for text, back, value in zip(texts, read_back, values, strict=True)
-        ]
+        texts = [text if back == value else f"{value:.9g}" for text, back, value in zip(texts, read_back, values, strict=True)]
     return list(map(_with_point, texts))
 
 
 def float64_texts(values: Sequence[float]) -> list[str]:
-    return [_with_point(text if float(text := "%g" % value) == value else "%.17g" % value) for value in values]
+    return [_with_point(text if float(text := f"{value:g}") == value else f"{value:.17g}") for value in values]
 
 
-def decimal_json(values: NDArray[np.float32] | NDArray[np.float64]) -> bytes:
-    """An array of one or more dimensions as compact JSON, `[[0.5,1.0],[NaN,3e-05]]`."""
+def decimal_json(values: NDArray[np.floating[Any]]) -> bytes:
+    """A float32 or float64 array of one or more dimensions as compact JSON, `[[0.5,1.0],[NaN,3e-05]]`."""
     values = np.ascontiguousarray(values)
     doubles, unwritable = _shortest_doubles(values)
     text = orjson.dumps(doubles, option=orjson.OPT_SERIALIZE_NUMPY)
@@ -58,7 +58,7 @@ def decimal_json(values: NDArray[np.float32] | NDArray[np.float64]) -> bytes:
     left_over = values[unwritable].tolist()
     texts = float32_texts(left_over) if values.dtype == np.float32 else float64_texts(left_over)
     pieces = text.decode().split("null")
-    return "".join([part for pair in zip(pieces, texts, strict=False) for part in pair] + pieces[-1:]).encode()
+    return "".join(chain.from_iterable(zip(pieces, [*texts, ""], strict=True))).encode()
 
 
 def is_bulk(size: int) -> bool:
@@ -72,7 +72,8 @@ def _with_point(text: str) -> str:
     return _NON_FINITE.get(text) or text + ".0"
 
 
-def _shortest_doubles(values: NDArray[np.float32] | NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+@np.errstate(invalid="ignore")  # infinities are subtracted from each other
+def _shortest_doubles(values: NDArray[np.floating[Any]]) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
     """Doubles whose shortest text is the text wanted for `values`; NaN, and True in the mask, where there is none.
 
     A decimal of up to 15 digits is the shortest text of the double nearest to it. So a value rounded to six or nine digits,
@@ -91,6 +92,7 @@ def _shortest_doubles(values: NDArray[np.float32] | NDArray[np.float64]) -> tupl
         in_doubt = np.abs(np.abs(scaled - digits) - 0.5) < _ROUNDING_DOUBT
         doubles = np.where(is_six_digits, six_digits, digits / scale)
         unwritable |= in_doubt & ~is_six_digits
+        unwritable |= np.abs(doubles) == 1e-5  # rounded up into the decade that orjson writes otherwise
     else:
         doubles = six_digits
         unwritable |= six_digits != exact

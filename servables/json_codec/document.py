@@ -39,7 +39,9 @@ def read_signature_name(document: dict[str, JsonValue]) -> str:
     """The `signature_name` of a request, "" when it has none. Raises InvalidArgument when it is not a string."""
     name = document.get(_SIGNATURE_NAME, "")
     if type(name) is not str:
-        raise InvalidArgument(f"JSON Value: {quoted(document)} not formatted correctly. 'signature_name' key must be a string value.")
+        raise InvalidArgument(
+            f"JSON Value: {quoted(document)} not formatted correctly. 'signature_name' key must be a string value."
+        )
     return name
 
 

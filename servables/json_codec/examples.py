@@ -66,7 +66,8 @@ def _serialized_example(value: JsonValue) -> bytes:
         except UnicodeEncodeError as error:
             raise InvalidArgument(f"Feature: {quoted(name)} has a name that is not UTF-8") from error
         _fill_feature(feature, name, content if type(content) is list else [content])
-    return example.SerializeToString(deterministic=True)
+    serialized: bytes = example.SerializeToString(deterministic=True)
+    return serialized
 
 
 def _fill_feature(feature: Any, name: str, content: list[JsonValue]) -> None:

@@ -26,9 +26,9 @@ Arrays = dict[str, NDArray[Any]]
 class PredictBody:
     """A parsed body. It becomes arrays only once a version, and so a signature, is known.
 
-        body = PredictBody.parse(request)          # before the version is resolved
-        body.decode(signature.inputs, "")          # again with another version's signature, if that one went away
-        body.row_format                            # how the reply is to be laid out
+    body = PredictBody.parse(request)          # before the version is resolved
+    body.decode(signature.inputs, "")          # again with another version's signature, if that one went away
+    body.row_format                            # how the reply is to be laid out
     """
 
     signature_name: str

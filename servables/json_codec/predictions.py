@@ -23,9 +23,7 @@ _BYTES_SUFFIX = "_bytes"
 _INDENT = b"    "
 
 _FLOAT_TEXTS = {np.dtype(np.float32): float32_texts, np.dtype(np.float64): float64_texts}
-_PLAIN_DTYPES = frozenset(
-    map(np.dtype, (np.int8, np.int16, np.int32, np.int64, np.uint8, np.uint32, np.uint64, np.bool_))
-)
+_PLAIN_DTYPES = frozenset(map(np.dtype, (np.int8, np.int16, np.int32, np.int64, np.uint8, np.uint32, np.uint64, np.bool_)))
 _TF_NAMES = {"float16": "half"}  # where TensorFlow's name of a type is not NumPy's
 
 
@@ -114,9 +112,7 @@ def _expanded(tensor: NDArray[Any], alias: str, depth: int) -> bytes:
         line = b"\n" + _INDENT * (depth + axis + 1)
         end = b"\n" + _INDENT * (depth + axis)
         separator = b"," + line
-        texts = [
-            b"[%b%b%b]" % (line, separator.join(texts[start : start + size]), end) for start in range(0, len(texts), size)
-        ]
+        texts = [b"[%b%b%b]" % (line, separator.join(texts[start : start + size]), end) for start in range(0, len(texts), size)]
     return texts[0]
 
 
@@ -136,9 +132,7 @@ def _texts(tensor: NDArray[Any], alias: str, depth: int) -> list[bytes]:
         if not alias.endswith(_BYTES_SUFFIX):
             return list(map(string_json, strings))
         indent = _INDENT * (depth + tensor.ndim)
-        return [
-            b'{\n%b    "b64": "%b"\n%b}' % (indent, base64.b64encode(string), indent) for string in strings
-        ]
+        return [b'{\n%b    "b64": "%b"\n%b}' % (indent, base64.b64encode(string), indent) for string in strings]
     name = _TF_NAMES.get(tensor.dtype.name, tensor.dtype.name)
     raise InvalidArgument(f"Failed to write JSON value for tensor type: {name}")
 

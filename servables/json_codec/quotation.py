@@ -38,7 +38,11 @@ def type_name(value: JsonValue) -> str:
         return "True"
     if value is False:
         return "False"
-    return {str: "String", list: "Array", dict: "Object"}.get(type(value), "Number")
+    if isinstance(value, str):
+        return "String"
+    if isinstance(value, list):
+        return "Array"
+    return "Object" if isinstance(value, dict) else "Number"
 
 
 def _pieces(value: JsonValue) -> Iterator[bytes]:
@@ -81,7 +85,7 @@ def _scalar(value: JsonValue) -> bytes:
         return _string(value)
     if isinstance(value, float):
         return _double(value).encode()
-    return str(value or ("[]" if value == [] else "{}" if value == {} else 0)).encode()
+    return str(value).encode()  # an integer, [] or {}
 
 
 def _string(text: str) -> bytes:
@@ -99,7 +103,7 @@ def _double(value: float) -> str:
     if value == 0:
         return minus + "0.0"
     point = len(text) + exponent
-    if 0 <= exponent and point <= 21:
+    if exponent >= 0 and point <= 21:
         return f"{minus}{text}{'0' * exponent}.0"
     if 0 < point <= 21:
         return f"{minus}{text[:point]}.{text[point:]}"

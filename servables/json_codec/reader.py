@@ -11,19 +11,28 @@ import math
 import re
 from typing import NoReturn, TypeAlias
 
+import orjson
+
 from cluster.core.errors import InvalidArgument
 
-JsonValue: TypeAlias = "None | bool | int | float | str | list[JsonValue] | dict[str, JsonValue]"
+JsonValue: TypeAlias = "bool | int | float | str | list[JsonValue] | dict[str, JsonValue] | None"
 """Bytes of a string that are not UTF-8 are kept as surrogate escapes (PEP 383)."""
 
 _WHITESPACE = re.compile(rb"[ \n\r\t]*")
 _NUMBER = re.compile(rb"-?(?:0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?")
+_NUMBERS = re.compile(  # possessive, so that a long run is not retried from its end
+    rb"(?:-?(?:0|[1-9][0-9]*+)(?:\.[0-9]++)?+(?:[eE][+-]?[0-9]++)?+[ \n\r\t]*+,[ \n\r\t]*+)++"
+)
 _PLAIN_STRING = re.compile(rb'"([^"\\\x00-\x1f]*)"')
 _PLAIN_RUN = re.compile(rb'[^"\\\x00-\x1f]*')
 _HEX4 = re.compile(rb"[0-9A-Fa-f]{4}")
 
 _END = 0
-_LITERALS: dict[int, tuple[bytes, JsonValue]] = {ord("t"): (b"true", True), ord("f"): (b"false", False), ord("n"): (b"null", None)}
+_LITERALS: dict[int, tuple[bytes, JsonValue]] = {
+    ord("t"): (b"true", True),
+    ord("f"): (b"false", False),
+    ord("n"): (b"null", None),
+}
 _NON_FINITE = ((b"Infinity", math.inf), (b"NaN", math.nan), (b"Inf", math.inf))
 _ESCAPES = {
     ord('"'): b'"',
@@ -71,9 +80,10 @@ def read(body: bytes) -> JsonValue:
         if opening == ord("["):
             position = _skip_whitespace(text, position + 1)
             if text[position] != ord("]"):
+                numbers, position = _read_numbers(text, position)
+                containers.append(numbers)
                 if text[position] in _STRUCTURAL:
                     _fail(_INVALID_VALUE, position)
-                containers.append([])
                 continue
             value = []
             position += 1
@@ -97,7 +107,8 @@ def read(body: bytes) -> JsonValue:
             if type(container) is list:
                 container.append(value)
                 if delimiter == ord(","):
-                    position = _skip_whitespace(text, position + 1)
+                    numbers, position = _read_numbers(text, _skip_whitespace(text, position + 1))
+                    container += numbers
                     if text[position] in _STRUCTURAL:
                         _fail(_INVALID_VALUE, position)
                     break
@@ -192,6 +203,17 @@ def _read_number(text: bytes, position: int) -> tuple[JsonValue, int]:
     if math.isinf(decimal):
         _fail(_TOO_BIG, position)
     return decimal, end
+
+
+def _read_numbers(text: bytes, position: int) -> tuple[list[JsonValue], int]:
+    """Array elements from here on that are numbers with a comma behind them, read together."""
+    run = _NUMBERS.match(text, position)
+    if run is None:
+        return [], position
+    try:
+        return orjson.loads(b"[" + run[0].rstrip(b", \n\r\t") + b"]"), run.end()
+    except orjson.JSONDecodeError:  # one of them is too big: the one that fails here
+        return [_read_number(text, number.start())[0] for number in _NUMBER.finditer(text, position, run.end())], run.end()
 
 
 def _read_non_finite(text: bytes, position: int) -> tuple[float, int]:

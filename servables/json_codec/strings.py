@@ -1,4 +1,4 @@
-"""Strings as RapidJSON writes them: bytes pass through unchecked, only quotes, backslashes and control characters are escaped."""
+"""Strings as RapidJSON writes them: unchecked, with quotes, backslashes and control characters escaped."""
 
 from __future__ import annotations
 

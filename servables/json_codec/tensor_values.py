@@ -11,7 +11,7 @@ from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import chain
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -139,7 +139,7 @@ def to_array(values: Sequence[Any], shape: Shape, dtype: DataType) -> NDArray[An
         return flat.reshape(shape)
     if dtype is DataType.DT_BOOL:
         return np.array(values, dtype=np.bool_).reshape(shape)
-    _raise_unsupported([], dtype)
+    raise _unsupported([], dtype)
 
 
 def _shape_of_first_elements(value: JsonValue) -> Shape:
@@ -183,14 +183,12 @@ def _read_leaf(value: JsonValue, dtype: DataType) -> Any:
         if type(value) is bool:
             return value
     elif type(value) is not dict:
-        _raise_unsupported(value, dtype)
-    raise InvalidArgument(
-        f"JSON Value: {quoted(value)} Type: {type_name(value)} is not of expected type: {dtype.label}"
-    )
+        raise _unsupported(value, dtype)
+    raise InvalidArgument(f"JSON Value: {quoted(value)} Type: {type_name(value)} is not of expected type: {dtype.label}")
 
 
-def _raise_unsupported(value: JsonValue, dtype: DataType) -> NoReturn:
-    raise Unimplemented(f"Conversion of JSON Value: {quoted(value)} to type: {dtype.label}")
+def _unsupported(value: JsonValue, dtype: DataType) -> Unimplemented:
+    return Unimplemented(f"Conversion of JSON Value: {quoted(value)} to type: {dtype.label}")
 
 
 def _string(leaf: Any) -> bytes:
