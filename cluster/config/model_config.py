@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 from google.protobuf import text_format
 
@@ -112,14 +113,14 @@ def parse_model_server_config(text: str, path: str, platforms: Collection[str] =
         raise ConfigError(f"{error.message} (in {path})") from error
 
 
-def model_server_config(message: protos.ModelServerConfig, platforms: Collection[str] = PLATFORMS) -> ModelServerConfig:
+def model_server_config(message: Any, platforms: Collection[str] = PLATFORMS) -> ModelServerConfig:
     """The models of a ModelServerConfig message. Raises ConfigError as `parse_model_server_config` does."""
     if message.WhichOneof("config") == "custom_model_config":
         raise ConfigError("ModelServerConfig::custom_model_config is not supported: list the models in model_config_list")
     return ModelServerConfig(tuple(_model_config(model, platforms) for model in message.model_config_list.config))
 
 
-def _model_config(message: protos.ModelConfig, platforms: Collection[str]) -> ModelConfig:
+def _model_config(message: Any, platforms: Collection[str]) -> ModelConfig:
     return ModelConfig(
         name=message.name,
         base_path=message.base_path,
@@ -130,7 +131,7 @@ def _model_config(message: protos.ModelConfig, platforms: Collection[str]) -> Mo
     )
 
 
-def _platform(message: protos.ModelConfig, platforms: Collection[str]) -> str:
+def _platform(message: Any, platforms: Collection[str]) -> str:
     platform: str = message.model_platform
     if message.model_type:
         if platform:
@@ -155,7 +156,7 @@ def _platform(message: protos.ModelConfig, platforms: Collection[str]) -> str:
     return platform
 
 
-def _version_policy(message: protos.ModelConfig) -> VersionPolicy:
+def _version_policy(message: Any) -> VersionPolicy:
     policy = message.model_version_policy
     match policy.WhichOneof("policy_choice"):
         case "all":

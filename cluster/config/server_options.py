@@ -153,7 +153,12 @@ class ServerOptions:
         metavar="MICROSECONDS",
     )
     num_load_threads: int = flag(
-        0, Group.LOADING, "Versions load in processes of their own, beside each other.", minimum=0, needless=True
+        0,
+        Group.LOADING,
+        "How many versions may load at once; 0: as many as there are CPUs, two at least.",
+        metavar="COUNT",
+        minimum=0,
+        maximum=_INT32_MAX,
     )
     num_unload_threads: int = flag(
         0, Group.LOADING, "Versions unload beside each other, by ending their processes.", minimum=0, needless=True
@@ -274,7 +279,7 @@ class ServerOptions:
     detach: bool = flag(
         False,
         Group.CLUSTER,
-        "Leave the server on a Ray cluster that was there before, and return; stop it with `aspired shutdown`.",
+        "Return once the server is ready, and leave it running; `aspired shutdown` stops it.",
     )
     replicas_per_version: int | None = flag(
         None,
@@ -383,8 +388,6 @@ class ServerOptions:
             raise ConfigError(f"--server_name={self.server_name}: expected 1 to 40 of the characters a-z, 0-9 and '-'")
         if not self.ray_address:
             raise ConfigError("--ray_address is empty: give local, auto or HOST:PORT")
-        if self.detach and self.ray_address == "local":
-            raise ConfigError("--detach needs a Ray cluster that outlives this command: give --ray_address=auto or HOST:PORT")
 
     @property
     def tags(self) -> tuple[str, ...]:
@@ -404,15 +407,6 @@ class ServerOptions:
     @property
     def _specific_parallelism(self) -> bool:
         return self.tensorflow_intra_op_parallelism > 0 or self.tensorflow_inter_op_parallelism > 0
-
-    @property
-    def rest_api_timeout_s(self) -> float | None:
-        """How long a REST request may take; None sets no limit."""
-        return self.rest_api_timeout_in_ms / 1000 if self.rest_api_timeout_in_ms > 0 else None
-
-    @property
-    def load_retry_interval_s(self) -> float:
-        return max(self.load_retry_interval_micros, 0) / 1e6
 
 
 SERVER_FLAGS = declared_flags(ServerOptions)

@@ -1,138 +1,163 @@
-"""A small notation for protobuf messages, and the classes made from it.
+"""A notation for .proto files, and the descriptors made of it.
 
-A message is a name and its fields, one a line: `number name type`, where a type is a scalar, `Name` of a message or enum of the
-schema, `google.protobuf.Name`, or `map<key, value>`. `*` behind a type is for repeated, `| group` puts the field in a oneof.
+    File(
+        "tensorflow_serving/apis/model.proto",
+        package="tensorflow.serving",
+        messages={
+            "ModelSpec": {
+                1: "string name",
+                2: "oneof version_choice: google.protobuf.Int64Value version",
+                ...
+
+A field is written as in a .proto file, its number in front: `[oneof NAME:] [optional|repeated] TYPE NAME`, or
+`map<KEY, TYPE> NAME`. A nested message has a dotted name (`TensorShapeProto.Dim`) and comes after the one it is in. Types are
+looked up from the innermost scope outwards. All files are proto3.
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 
-from google.protobuf import any_pb2, descriptor_pb2, descriptor_pool, message_factory, wrappers_pb2
-from google.protobuf.internal import enum_type_wrapper
+from google.protobuf.descriptor_pb2 import DescriptorProto, FieldDescriptorProto, FileDescriptorProto
 
-_FIELD = re.compile(r"(?P<number>\d+) (?P<name>\w+) (?P<type>map<\w+, [\w.]+>|[\w.]+)(?P<repeated>\*?)(?: \| (?P<oneof>\w+))?")
-_MAP = re.compile(r"map<(?P<key>\w+), (?P<value>[\w.]+)>")
-_Field = descriptor_pb2.FieldDescriptorProto
+
+@dataclass(frozen=True, slots=True)
+class File:
+    """One .proto file. `path` is what other files import it by; the names of messages and enums are relative to `package`."""
+
+    path: str
+    package: str
+    messages: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
+    enums: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+
+
+def file_descriptors(files: Iterable[File], well_known: Iterable[FileDescriptorProto]) -> list[FileDescriptorProto]:
+    """The descriptors of `files`, in their order: a file comes after those whose types it uses, save for `well_known`."""
+    types: dict[str, _Type] = {}
+    for known in well_known:
+        types.update({f"{known.package}.{message.name}": _Type(known.name, _MESSAGE) for message in known.message_type})
+    files = list(files)
+    for file in files:
+        types.update({f"{file.package}.{name}": _Type(file.path, _MESSAGE) for name in file.messages})
+        types.update({f"{file.package}.{name}": _Type(file.path, _ENUM) for name in file.enums})
+    return [_FileBuilder(file, types).build() for file in files]
+
+
+_MESSAGE = FieldDescriptorProto.TYPE_MESSAGE
+_ENUM = FieldDescriptorProto.TYPE_ENUM
 _SCALARS = {
-    name: getattr(_Field, f"TYPE_{name.upper()}")
-    for name in ("double", "float", "int64", "uint64", "int32", "uint32", "bool", "string", "bytes")
+    "double": FieldDescriptorProto.TYPE_DOUBLE,
+    "float": FieldDescriptorProto.TYPE_FLOAT,
+    "int64": FieldDescriptorProto.TYPE_INT64,
+    "uint64": FieldDescriptorProto.TYPE_UINT64,
+    "int32": FieldDescriptorProto.TYPE_INT32,
+    "uint32": FieldDescriptorProto.TYPE_UINT32,
+    "sint64": FieldDescriptorProto.TYPE_SINT64,
+    "bool": FieldDescriptorProto.TYPE_BOOL,
+    "string": FieldDescriptorProto.TYPE_STRING,
+    "bytes": FieldDescriptorProto.TYPE_BYTES,
 }
+_FIELD = re.compile(r"(?:oneof (?P<oneof>\w+): )?(?:(?P<label>optional|repeated) )?(?P<type>map<.+>|[\w.]+) (?P<name>\w+)")
+_MAP = re.compile(r"map<(?P<key>\w+), (?P<value>[\w.]+)>")
 
 
-class Schema:
-    """Messages and enums, in a descriptor pool of their own.
+@dataclass(frozen=True, slots=True)
+class _Type:
+    path: str
+    kind: FieldDescriptorProto.Type.ValueType
 
-    The pool is private so that the stock definitions (`tensorflow`, `tensorflow_serving`) may be imported in the same process,
-    whatever their version: two pools never clash, and the bytes on the wire are the same. Packages are declared in the order in
-    which they depend on each other.
-    """
 
-    def __init__(self) -> None:
-        self._files: dict[str, descriptor_pb2.FileDescriptorProto] = {}
-        self._messages: dict[str, descriptor_pb2.DescriptorProto] = {}
-        self._fields: list[tuple[descriptor_pb2.DescriptorProto, str, str]] = []
-        self._enums: set[str] = set()
+class _FileBuilder:
+    def __init__(self, file: File, types: Mapping[str, _Type]) -> None:
+        self._file = file
+        self._types = types
+        self._descriptor = FileDescriptorProto(name=file.path, package=file.package, syntax="proto3")
+        self._messages: dict[str, DescriptorProto] = {}
 
-    def package(self, name: str) -> Package:
-        known = list(self._files)
-        file = self._files[name] = _file(name)
-        file.dependency.extend([*known, "google/protobuf/any.proto", "google/protobuf/wrappers.proto"])
-        return Package(self, name)
+    def build(self) -> FileDescriptorProto:
+        for name in self._file.messages:
+            outer, _, simple = name.rpartition(".")
+            siblings = self._messages[outer].nested_type if outer else self._descriptor.message_type
+            self._messages[name] = siblings.add(name=simple)
+        for name, values in self._file.enums.items():
+            self._add_enum(name, values)
+        for name, fields in self._file.messages.items():
+            for number, text in fields.items():
+                self._add_field(name, number, text)
+            _add_oneofs_of_optional_fields(self._messages[name])
+        return self._descriptor
 
-    def add_message(self, package: str, name: str, fields: str) -> None:
-        outer, _, short = name.rpartition(".")
-        siblings = self._messages[f"{package}.{outer}"].nested_type if outer else self._files[package].message_type
-        message = self._messages[f"{package}.{name}"] = siblings.add(name=short)
-        self._fields.append((message, f"{package}.{name}", fields))
-
-    def add_enum(self, package: str, name: str, values: Mapping[str, int]) -> None:
-        outer, _, short = name.rpartition(".")
-        siblings = self._messages[f"{package}.{outer}"].enum_type if outer else self._files[package].enum_type
-        enum = siblings.add(name=short)
+    def _add_enum(self, name: str, values: Mapping[str, int]) -> None:
+        outer, _, simple = name.rpartition(".")
+        siblings = self._messages[outer].enum_type if outer else self._descriptor.enum_type
+        enum = siblings.add(name=simple)
         for value, number in values.items():
             enum.value.add(name=value, number=number)
-        self._enums.add(f"{package}.{name}")
 
-    def build(self) -> dict[str, Any]:
-        """Message classes and enum wrappers by their full names."""
-        for message, full_name, fields in self._fields:
-            for line in filter(None, map(str.strip, fields.splitlines())):
-                self._add_field(message, full_name, line)
-        pool = descriptor_pool.DescriptorPool()
-        for known in (any_pb2, wrappers_pb2):
-            pool.AddSerializedFile(known.DESCRIPTOR.serialized_pb)
-        for file in self._files.values():
-            pool.AddSerializedFile(file.SerializeToString())
-        built: dict[str, Any] = {
-            name: message_factory.GetMessageClass(pool.FindMessageTypeByName(name)) for name in self._messages
-        }
-        for name in self._enums:
-            built[name] = enum_type_wrapper.EnumTypeWrapper(pool.FindEnumTypeByName(name))
-        return built
-
-    def _add_field(self, message: descriptor_pb2.DescriptorProto, full_name: str, line: str) -> None:
-        match = _FIELD.fullmatch(line)
+    def _add_field(self, message_name: str, number: int, text: str) -> None:
+        match = _FIELD.fullmatch(text)
         if match is None:
-            raise ValueError(f"{full_name}: not a field: {line}")
-        field = message.field.add(name=match["name"], number=int(match["number"]))
-        field.label = _Field.LABEL_REPEATED if match["repeated"] else _Field.LABEL_OPTIONAL
-        entry = _MAP.fullmatch(match["type"])
-        if entry is not None:
-            self._add_map(message, full_name, field, entry["key"], entry["value"])
-        else:
-            self._set_type(field, full_name, match["type"])
-        if match["oneof"]:
-            groups = [group.name for group in message.oneof_decl]
-            if match["oneof"] not in groups:
-                message.oneof_decl.add(name=match["oneof"])
-                groups.append(match["oneof"])
-            field.oneof_index = groups.index(match["oneof"])
-            field.proto3_optional = match["oneof"] == f"_{match['name']}"
-
-    def _add_map(self, message: descriptor_pb2.DescriptorProto, full_name: str, field: Any, key: str, value: str) -> None:
-        # What protoc makes of a map: a repeated nested message with two fields.
-        name = "".join(part.capitalize() for part in field.name.split("_")) + "Entry"
-        entry = message.nested_type.add(name=name)
-        entry.options.map_entry = True
-        for number, (field_name, type_name) in enumerate((("key", key), ("value", value)), 1):
-            part = entry.field.add(name=field_name, number=number, label=_Field.LABEL_OPTIONAL)
-            self._set_type(part, full_name, type_name)
-        field.label, field.type, field.type_name = _Field.LABEL_REPEATED, _Field.TYPE_MESSAGE, f".{full_name}.{name}"
-
-    def _set_type(self, field: Any, full_name: str, type_name: str) -> None:
-        if type_name in _SCALARS:
-            field.type = _SCALARS[type_name]
+            raise ValueError(f"{self._file.package}.{message_name}: cannot read field {number}: {text!r}")
+        message = self._messages[message_name]
+        added = message.field.add(name=match["name"], number=number, label=FieldDescriptorProto.LABEL_OPTIONAL)
+        if map_type := _MAP.fullmatch(match["type"]):
+            self._set_map_type(added, message_name, map_type["key"], map_type["value"])
             return
-        resolved = self._resolve(full_name, type_name)
-        field.type = _Field.TYPE_ENUM if resolved in self._enums else _Field.TYPE_MESSAGE
-        field.type_name = f".{resolved}"
+        self._set_type(added, message_name, match["type"])
+        if match["label"] == "repeated":
+            added.label = FieldDescriptorProto.LABEL_REPEATED
+        elif match["label"] == "optional":
+            added.proto3_optional = True
+        elif match["oneof"]:
+            added.oneof_index = _oneof_index(message, match["oneof"])
 
-    def _resolve(self, scope: str, type_name: str) -> str:
-        """The full name: looked for in the message itself, then outwards, as protobuf does."""
-        while True:
-            candidate = f"{scope}.{type_name}" if scope else type_name
-            if candidate in self._messages or candidate in self._enums or not scope:
-                return candidate
-            scope = scope.rpartition(".")[0]
+    def _set_map_type(self, of: FieldDescriptorProto, message_name: str, key: str, value: str) -> None:
+        """What protoc makes of a map: a repeated nested message, its name made of the field's."""
+        entry_name = "".join(part.capitalize() for part in of.name.split("_")) + "Entry"
+        entry = self._messages[message_name].nested_type.add(name=entry_name)
+        entry.options.map_entry = True
+        for number, (name, type_name) in enumerate((("key", key), ("value", value)), start=1):
+            part = entry.field.add(name=name, number=number, label=FieldDescriptorProto.LABEL_OPTIONAL)
+            self._set_type(part, message_name, type_name)
+        of.label = FieldDescriptorProto.LABEL_REPEATED
+        of.type = _MESSAGE
+        of.type_name = f".{self._file.package}.{message_name}.{entry_name}"
+
+    def _set_type(self, of: FieldDescriptorProto, scope: str, name: str) -> None:
+        if name in _SCALARS:
+            of.type = _SCALARS[name]
+            return
+        full_name = self._full_name(scope, name)
+        declared = self._types[full_name]
+        of.type = declared.kind
+        of.type_name = f".{full_name}"
+        if declared.path != self._file.path and declared.path not in self._descriptor.dependency:
+            self._descriptor.dependency.append(declared.path)
+
+    def _full_name(self, scope: str, name: str) -> str:
+        """Finds a type as protoc does: in the message, in what encloses it, in the package, in what encloses that."""
+        outer = f"{self._file.package}.{scope}"
+        while outer:
+            if f"{outer}.{name}" in self._types:
+                return f"{outer}.{name}"
+            outer = outer.rpartition(".")[0]
+        if name in self._types:
+            return name
+        raise ValueError(f"{self._file.package}.{scope}: unknown type {name}")
 
 
-class Package:
-    """One package of a schema, for declaring what is in it; nested names are written `Outer.Inner`, after their outer one."""
-
-    def __init__(self, schema: Schema, name: str) -> None:
-        self._schema = schema
-        self._name = name
-
-    def message(self, name: str, fields: str = "") -> None:
-        self._schema.add_message(self._name, name, fields)
-
-    def enum(self, name: str, **values: int) -> None:
-        self._schema.add_enum(self._name, name, values)
+def _oneof_index(message: DescriptorProto, name: str) -> int:
+    names = [oneof.name for oneof in message.oneof_decl]
+    if name in names:
+        return names.index(name)
+    message.oneof_decl.add(name=name)
+    return len(names)
 
 
-def _file(package: str) -> descriptor_pb2.FileDescriptorProto:
-    # A file may only depend on files that it names, so each package's file is called after the package.
-    return descriptor_pb2.FileDescriptorProto(name=package, package=package, syntax="proto3")
+def _add_oneofs_of_optional_fields(message: DescriptorProto) -> None:
+    """A proto3 `optional` is a oneof of its own; these must come after the real ones."""
+    for optional in message.field:
+        if optional.proto3_optional:
+            optional.oneof_index = _oneof_index(message, f"_{optional.name}")

@@ -68,6 +68,19 @@ FILES = (
             },
         },
     ),
+    # TF Serving's own second reading of Input, in which examples stay serialized.
+    File(
+        "tensorflow_serving/apis/internal/serialized_input.proto",
+        package="tensorflow.serving.internal",
+        messages={
+            "SerializedExampleList": {1: "repeated bytes examples"},
+            "SerializedExampleListWithContext": {1: "repeated bytes examples", 2: "bytes context"},
+            "SerializedInput": {
+                1: "oneof kind: SerializedExampleList example_list",
+                2: "oneof kind: SerializedExampleListWithContext example_list_with_context",
+            },
+        },
+    ),
     File(
         "tensorflow_serving/apis/classification.proto",
         package=_PACKAGE,

@@ -23,12 +23,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from cluster.config.model_config import All, Latest, ModelConfig, Specific, VersionPolicy
-from cluster.config.server_config import ServerConfig
 from cluster.core.aspired_version import AspiredVersion
 from cluster.core.errors import AspiredError, FailedPrecondition, NotFound, Status
 from cluster.core.servable_id import ServableId
 from cluster.core.source import Source
-from cluster.sources.storage import LocalStorage, Storage, Tree
+from cluster.sources.storage import Storage, Tree
 
 logger = logging.getLogger(__name__)
 
@@ -90,12 +89,6 @@ class FileSystemStoragePathSource(Source):
         self._storage = storage
         self._settle_s = settle_s
         self._always_present = servable_versions_always_present
-
-    @classmethod
-    def from_config(cls, config: ServerConfig, storage: Storage | None = None) -> FileSystemStoragePathSource:
-        """The source of a server's models. One that looks only once takes the files as they are, as TF Serving does."""
-        settle_s = SETTLE_S if config.options.file_system_poll_wait_seconds > 0 else 0.0
-        return cls(config.models.models, storage or LocalStorage(), settle_s=settle_s)
 
     def streams(self) -> Sequence[str]:
         return tuple(self._streams)

@@ -91,9 +91,7 @@ class FrontendReplica:
         self._applied = serving_map.epoch
 
     def _report(self) -> FrontendReport:
-        return FrontendReport(
-            self._id, self._node_id, self._applied, self._accepting, self._frontend.in_flight, self._error
-        )
+        return FrontendReport(self._id, self._node_id, self._applied, self._accepting, self._frontend.in_flight, self._error)
 
 
 class ServeFrontendFleet:

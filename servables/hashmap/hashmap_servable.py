@@ -9,7 +9,7 @@ import numpy as np
 from cluster.core.errors import DeadlineExceeded, FailedPrecondition, InvalidArgument, NotFound
 from servables.servable import Array, Servable
 from servables.signatures import DEFAULT_SIGNATURE_NAME, PREDICT_METHOD_NAME, Signature, TensorInfo
-from servables.tensors import DataType
+from servables.tensors import DataType, from_numpy
 
 _KEYS = "keys"
 _VALUES = "values"
@@ -47,7 +47,7 @@ class HashmapServable(Servable):
             raise InvalidArgument(f"Expected input {_KEYS} and output {_VALUES}, got {sorted(inputs)} and {sorted(outputs)}")
         keys = inputs[_KEYS]
         if keys.dtype != np.object_:
-            raise InvalidArgument(f"Type mismatch: actual {keys.dtype} vs. expect string")
+            raise InvalidArgument(f"Type mismatch: actual {from_numpy(keys.dtype).label} vs. expect string")
         values = np.empty(keys.shape, dtype=np.object_)
         values.flat = [self._value(key) for key in keys.flat]
         return {_VALUES: values}

@@ -14,6 +14,7 @@ from servables.json_codec.base64_objects import decode_base64_object, is_base64_
 from servables.json_codec.document import read_object, read_signature_name
 from servables.json_codec.quotation import quoted, type_name
 from servables.json_codec.reader import JsonValue
+from servables.tensors import string_array
 
 _CONTEXT = "context"
 _EXAMPLES = "examples"
@@ -46,9 +47,7 @@ def decode_examples(body: bytes, method: str) -> ExamplesBody:
         raise _format_error(document, "Expecting 'examples' value to be an list/array")
     if not examples:
         raise _format_error(document, "'examples' value is an empty array")
-    serialized = np.empty(len(examples), dtype=np.object_)
-    serialized[:] = [context + _serialized_example(example) for example in examples]
-    return ExamplesBody(signature_name, serialized)
+    return ExamplesBody(signature_name, string_array([context + _serialized_example(example) for example in examples]))
 
 
 def _format_error(document: dict[str, JsonValue], problem: str) -> InvalidArgument:

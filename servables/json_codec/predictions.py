@@ -18,17 +18,17 @@ from numpy.typing import NDArray
 from cluster.core.errors import InvalidArgument
 from servables.json_codec.decimals import decimal_json, float32_texts, float64_texts, is_bulk
 from servables.json_codec.strings import string_json
+from servables.tensors import DataType, from_numpy
 
 _BYTES_SUFFIX = "_bytes"
 _INDENT = b"    "
 
 _FLOAT_TEXTS = {np.dtype(np.float32): float32_texts, np.dtype(np.float64): float64_texts}
 _PLAIN_DTYPES = frozenset(map(np.dtype, (np.int8, np.int16, np.int32, np.int64, np.uint8, np.uint32, np.uint64, np.bool_)))
-_TF_NAMES = {"float16": "half"}  # where TensorFlow's name of a type is not NumPy's
 
 
 def encode_predictions(outputs: Mapping[str, NDArray[Any]], row_format: bool) -> bytes:
-    """The reply body for tensors by output alias; strings are object arrays of bytes.
+    """The reply body for tensors by output alias; strings are arrays of bytes objects, or of NumPy's own string types.
 
     Raises InvalidArgument: no outputs, a type that JSON has no text for and, in row format, outputs that are not batches of
     one size.
@@ -127,14 +127,14 @@ def _texts(tensor: NDArray[Any], alias: str, depth: int) -> list[bytes]:
         return ",".join(to_texts(tensor.reshape(-1).tolist())).encode().split(b",")
     if tensor.dtype in _PLAIN_DTYPES:
         return _plain_json(tensor.reshape(-1))[1:-1].split(b",")
-    if tensor.dtype == np.object_:
-        strings = tensor.reshape(-1).tolist()
+    data_type = from_numpy(tensor.dtype)
+    if data_type is DataType.DT_STRING:
+        strings = (np.char.encode(tensor, "utf-8") if tensor.dtype.kind == "U" else tensor).reshape(-1).tolist()
         if not alias.endswith(_BYTES_SUFFIX):
             return list(map(string_json, strings))
         indent = _INDENT * (depth + tensor.ndim)
         return [b'{\n%b    "b64": "%b"\n%b}' % (indent, base64.b64encode(string), indent) for string in strings]
-    name = _TF_NAMES.get(tensor.dtype.name, tensor.dtype.name)
-    raise InvalidArgument(f"Failed to write JSON value for tensor type: {name}")
+    raise InvalidArgument(f"Failed to write JSON value for tensor type: {data_type.label}")
 
 
 def _plain_json(tensor: NDArray[Any]) -> bytes:

@@ -20,7 +20,7 @@ from cluster.core.errors import InvalidArgument, Unimplemented
 from servables.json_codec.base64_objects import decode_base64_object, is_base64_object
 from servables.json_codec.quotation import quoted, type_name
 from servables.json_codec.reader import JsonValue
-from servables.tensors import DataType
+from servables.tensors import DataType, string_array
 
 Shape = tuple[int, ...]
 
@@ -105,9 +105,10 @@ def dense_array(value: JsonValue, dtype: DataType) -> NDArray[Any] | None:
         except OverflowError:
             return None
     elif dtype is DataType.DT_STRING and kinds <= _STRING_KINDS:
-        if dict in kinds and not all(type(leaf) is str or is_base64_object(leaf) for leaf in level):
+        try:
+            flat = string_array([_read_leaf(leaf, dtype) for leaf in level])
+        except InvalidArgument:
             return None
-        flat = to_array(list(map(_string, level)), (len(level),), dtype)
     elif dtype is DataType.DT_BOOL and kinds <= _BOOL_KINDS:
         flat = np.array(level, dtype=np.bool_)
     else:
@@ -134,9 +135,7 @@ def to_array(values: Sequence[Any], shape: Shape, dtype: DataType) -> NDArray[An
     if numbers is not None:
         return numbers.to_array(values).reshape(shape)
     if dtype is DataType.DT_STRING:
-        flat = np.empty(len(values), dtype=np.object_)
-        flat[:] = values
-        return flat.reshape(shape)
+        return string_array(list(values), shape)
     if dtype is DataType.DT_BOOL:
         return np.array(values, dtype=np.bool_).reshape(shape)
     raise _unsupported([], dtype)

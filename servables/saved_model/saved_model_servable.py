@@ -25,10 +25,9 @@ _MAX_CALLABLES = 32
 def load_saved_model(path: str, options: PlatformOptions) -> SavedModelServable:
     """Loads the SavedModel at `path`. Raises AspiredError, whatever TensorFlow raised."""
     try:
-        bundle = load_bundle(path, options)
+        return SavedModelServable(load_bundle(path, options))
     except Exception as error:
         raise to_aspired_error(error) from error
-    return SavedModelServable(bundle)
 
 
 class SavedModelServable(Servable):

@@ -121,13 +121,9 @@ def test_signatures_travel(servable: Servable) -> None:
     assert pickle.loads(pickle.dumps(dict(servable.signatures))) == servable.signatures
 
 
-@pytest.mark.parametrize("timeout_s", [None, 0.001, 5.0, 3600.0])
-def test_answers_whatever_the_timeout_allows(servable: Servable, sample: Sample, timeout_s: float | None) -> None:
-    run(servable, sample)  # the first call may have to compile
-    try:
-        assert_equal(run(servable, sample, timeout_s), sample.outputs)
-    except DeadlineExceeded:
-        assert timeout_s == 0.001
+@pytest.mark.parametrize("timeout_s", [None, 60.0, 36_000.0])
+def test_answers_whatever_the_timeout(servable: Servable, sample: Sample, timeout_s: float | None) -> None:
+    assert_equal(run(servable, sample, timeout_s), sample.outputs)
 
 
 def test_a_call_without_time_left_is_not_run(servable: Servable, sample: Sample) -> None:
