@@ -178,7 +178,7 @@ def connected(address: str | None, object_store_memory_bytes: int = 0) -> Iterat
     os.environ.setdefault("RAY_SERVE_ENABLE_HA_PROXY", "0")
     import ray
 
-    common = {"namespace": NAMESPACE, "log_to_driver": False, "logging_level": logging.WARNING}
+    common: dict[str, Any] = {"namespace": NAMESPACE, "log_to_driver": False, "logging_level": logging.WARNING}
     try:
         if address is None:
             ray.init(
@@ -190,6 +190,7 @@ def connected(address: str | None, object_store_memory_bytes: int = 0) -> Iterat
             )
         else:
             _check_reachable(address)
+            _use_token()
             ray.init(address=address, runtime_env=_code(), **common)
     except (ConnectionError, RuntimeError, OSError, ValueError) as error:
         what = "Ray cannot be started" if address is None else f"no Ray cluster answers at {address}"
@@ -206,6 +207,13 @@ def _check_reachable(address: str) -> None:
     host, _, port = address.rpartition(":")
     if host and port.isdigit():
         socket.create_connection((host.strip("[]"), int(port)), CONNECT_TIMEOUT_S).close()
+
+
+def _use_token() -> None:
+    """Ray shows its token to a cluster that it has found itself, but to one by address only when told to."""
+    token = Path(os.environ.get("RAY_AUTH_TOKEN_PATH") or Path.home() / ".ray" / "auth_token")
+    if "RAY_AUTH_TOKEN" in os.environ or token.exists():
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
 
 
 def _code() -> dict[str, Any] | None:

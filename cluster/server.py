@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import ray
@@ -28,6 +28,9 @@ from cluster.core.acknowledgements import FrontendReport
 from cluster.core.aspired_versions_state import Options
 from cluster.core.errors import AlreadyExists, NotFound, Unavailable
 from cluster.core.events import StreamOptions
+from cluster.core.replica_report import ReplicaPhase, ReplicaReport
+from cluster.core.resource_ledger import Totals
+from cluster.core.servable_state import ServableState
 from cluster.server_record import ServerRecord
 from cluster.server_status import ModelStatus, NodeStatus, ResourceTotals, ServerStatus, VersionStatus
 from cluster.sources.file_system_storage_path_source import FileSystemStoragePathSource
@@ -216,8 +219,8 @@ class Server:
             grpc_address=f"{host}:{record.grpc_port}" if record.grpc_port else "",
             nodes=nodes,
             models=_models(record, controller, self._call(self._manager, "replicas")),
-            capacity=controller.capacity,
-            reserved=controller.reserved,
+            capacity=_totals(controller.capacity),
+            reserved=_totals(controller.reserved),
         )
 
     def _manager_lives(self) -> bool:
@@ -307,10 +310,10 @@ def _version(state: ServableState, controller: ControllerStatus, replicas: Seque
     )
 
 
-def _totals(resources: Any) -> ResourceTotals:
+def _totals(totals: Totals) -> ResourceTotals:
     return ResourceTotals(
-        cpus=resources.cpus,
-        memory_bytes=resources.memory_bytes,
-        gpus=resources.gpus,
-        gpu_memory_bytes=resources.gpu_memory_bytes,
+        cpus=totals.cpus,
+        memory_bytes=totals.memory_bytes,
+        gpus=totals.gpus,
+        gpu_memory_bytes=totals.gpu_memory_bytes,
     )

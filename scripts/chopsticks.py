@@ -5,6 +5,9 @@ chopsticks of six lengths. These data are not that study's: they are drawn from 
 so that they have something to learn (a best length, and skilful and clumsy people) and may be given to anyone.
 """
 
+# TensorFlow has no types, and its classes and decorators are used throughout.
+# mypy: disable-error-code="misc, untyped-decorator"
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -56,7 +59,7 @@ def generate_measurements() -> Measurements:
     return Measurements(length_mm.astype(np.float32), person.astype(np.int64), efficiency.astype(np.float32), label)
 
 
-class ChopstickClassifier(tf.Module):  # type: ignore[misc]
+class ChopstickClassifier(tf.Module):
     """Length and person -> class probabilities and an efficiency score. Takes raw values: scaling is part of the graph."""
 
     def __init__(self) -> None:

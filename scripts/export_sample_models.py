@@ -26,7 +26,9 @@ def _numbers(_context: click.Context, _parameter: click.Parameter, value: str) -
 
 
 @click.command(context_settings={"show_default": True})
-@click.option("--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="Models go to OUT/<model>/<version>.")
+@click.option(
+    "--out", type=click.Path(file_okay=False, path_type=Path), required=True, help="Models go to OUT/<model>/<version>."
+)
 @click.option("--models", default="chopsticks,half_plus_two,mlp", help="Which ones, with commas between them.")
 @click.option("--versions", default="1", callback=_numbers, help="Version numbers, with commas between them.")
 @click.option("--offset-by-version", is_flag=True, help="half_plus_two: version v adds 1 + v, so answers name their version.")
@@ -43,9 +45,6 @@ def main(out: Path, models: str, versions: list[int], offset_by_version: bool) -
     unknown = [name for name in names if name not in exports]
     if unknown:
         raise click.BadParameter(f"unknown {', '.join(unknown)}; known are {', '.join(exports)}", param_hint="--models")
-    # Exporting needs no device, and TensorFlow's start-up notes would bury the progress.
-    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     for name in names:
         for version in versions:
             started = time.monotonic()
@@ -54,4 +53,7 @@ def main(out: Path, models: str, versions: list[int], offset_by_version: bool) -
 
 
 if __name__ == "__main__":
+    # Exporting needs no device, and TensorFlow's start-up notes would bury the progress.
+    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     main()

@@ -1,113 +1,140 @@
-"""Classify and Regress over a Predict-like call (TF Serving: `servables/tensorflow/{classifier,regressor}.cc`)."""
+"""Classify and Regress: what to run, and what comes of it (TF Serving: `servables/tensorflow/{classifier,regressor}.cc`).
+
+Both feed serialized tf.Examples to the signature's one input and get a row of results for each. What the signature's
+`method_name` says is not looked at: TF2 exports always say predict.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
+from google.protobuf import text_format
 from numpy.typing import NDArray
 
-from cluster.core.errors import InvalidArgument
-from servables.signatures import DEFAULT_SIGNATURE_NAME, Signature
-from servables.tensors import DataType
+from cluster.core.errors import InvalidArgument, Unimplemented
+from servables.signatures import DEFAULT_SIGNATURE_NAME, Signature, signature_def
+from servables.tensors import DataType, from_numpy, to_numpy
 
 _INPUTS = "inputs"
 _CLASSES = "classes"
 _SCORES = "scores"
 _OUTPUTS = "outputs"
 
-_Arrays = Mapping[str, NDArray[np.generic]]
+_Array = NDArray[Any]
 
 
 def classification_call(
     signatures: Mapping[str, Signature], signature_name: str, examples: NDArray[np.object_]
-) -> tuple[str, dict[str, NDArray[np.generic]], tuple[str, ...]]:
-    """Signature name, inputs and outputs of the call that classifies `examples`. Raises InvalidArgument."""
+) -> tuple[str, dict[str, _Array], tuple[str, ...]]:
+    """What classifies `examples`: the signature's name ("" means the default one), its inputs, and the outputs to ask for.
+
+    Raises InvalidArgument for a signature that cannot classify.
+    """
     name, signature = _find(signatures, signature_name)
-    if len(signature.inputs) != 1:
-        raise InvalidArgument("Expected one input Tensor.")
+    _check_single_input(signature)
     if len(signature.outputs) not in (1, 2):
         raise InvalidArgument(f"Expected one or two output Tensors, found {len(signature.outputs)}")
     if _INPUTS not in signature.inputs:
-        raise InvalidArgument(f"No classification inputs found in SignatureDef: {_describe(signature)}")
+        raise InvalidArgument(f"No classification inputs found in SignatureDef: {_text(signature)}")
     outputs = tuple(alias for alias in (_CLASSES, _SCORES) if alias in signature.outputs)
     if not outputs:
         raise InvalidArgument(
-            'Expected classification signature outputs to contain at least one of "classes" or "scores". '
-            f"Signature was: {_describe(signature)}"
+            f'Expected classification signature outputs to contain at least one of "{_CLASSES}" or "{_SCORES}". '
+            f"Signature was: {_text(signature)}"
         )
     return name, {_INPUTS: examples}, outputs
 
 
-def classifications(outputs: _Arrays, rows: int) -> list[list[tuple[bytes, float]]]:
-    """One list of (label, score) for each of `rows` examples. What the model does not give is an empty label or a score of 0."""
-    classes, scores = outputs.get(_CLASSES), outputs.get(_SCORES)
-    for name, tensor in ((_CLASSES, classes), (_SCORES, scores)):
-        if tensor is None:
-            continue
-        if tensor.ndim != 2:
-            raise InvalidArgument(f"Expected Tensor shape: [batch_size num_classes] but got {_shape(tensor)}")
-        wanted = np.dtype(object) if name == _CLASSES else np.dtype(np.float32)
-        if tensor.dtype != wanted:
-            label = DataType.DT_STRING.name if name == _CLASSES else DataType.DT_FLOAT.name
-            raise InvalidArgument(f"Expected {name} Tensor of {label}. Got: {tensor.dtype}")
-        if tensor.shape[0] != rows:
-            raise InvalidArgument(f"Expected {name} output batch size of {rows}. Got: {tensor.shape[0]}")
-    if classes is not None and scores is not None and classes.shape[1] != scores.shape[1]:
+def classifications(signature: Signature, outputs: Mapping[str, _Array], rows: int) -> list[list[tuple[bytes, float]]]:
+    """For each of the `rows` examples, a label and a score for each class.
+
+    Labels are what the graph made, UTF-8 or not: a protocol decodes them. A model without classes gives empty labels, one
+    without scores gives 0. Raises InvalidArgument for outputs that are not as Classify needs them.
+    """
+    labels = _matrix(signature, outputs, _CLASSES, DataType.DT_STRING, rows)
+    scores = _matrix(signature, outputs, _SCORES, DataType.DT_FLOAT, rows)
+    if labels is None:
+        labels = np.full_like(scores, b"", np.object_)
+    if scores is None:
+        scores = np.zeros(labels.shape, np.float32)
+    if labels.shape[1] != scores.shape[1]:
         raise InvalidArgument(
-            f"Tensors class and score should match in dim_size(1). Got {classes.shape[1]} vs. {scores.shape[1]}"
+            f"Tensors class and score should match in dim_size(1). Got {labels.shape[1]} vs. {scores.shape[1]}"
         )
-    known = classes if classes is not None else scores
-    assert known is not None  # classification_call asks for one of them
-    labels = classes.tolist() if classes is not None else [[b""] * known.shape[1]] * rows
-    values = scores.tolist() if scores is not None else [[0.0] * known.shape[1]] * rows
-    return [list(zip(*row, strict=True)) for row in zip(labels, values, strict=True)]
+    pairs = zip(labels.tolist(), scores.tolist(), strict=True)
+    return [list(zip(row_labels, row_scores, strict=True)) for row_labels, row_scores in pairs]
 
 
 def regression_call(
     signatures: Mapping[str, Signature], signature_name: str, examples: NDArray[np.object_]
-) -> tuple[str, dict[str, NDArray[np.generic]], tuple[str, ...]]:
-    """Signature name, inputs and outputs of the call that regresses `examples`. Raises InvalidArgument."""
+) -> tuple[str, dict[str, _Array], tuple[str, ...]]:
+    """As `classification_call`, for a value for each of `examples`."""
     name, signature = _find(signatures, signature_name)
-    if len(signature.inputs) != 1:
-        raise InvalidArgument("Expected one input Tensor.")
+    _check_single_input(signature)
     if len(signature.outputs) != 1:
         raise InvalidArgument("Expected one output Tensor.")
     if _INPUTS not in signature.inputs:
-        raise InvalidArgument(f"No regression inputs found in SignatureDef: {_describe(signature)}")
+        raise InvalidArgument(f"No regression inputs found in SignatureDef: {_text(signature)}")
     if _OUTPUTS not in signature.outputs:
-        raise InvalidArgument(f"No regression outputs found in SignatureDef: {_describe(signature)}")
+        raise InvalidArgument(f"No regression outputs found in SignatureDef: {_text(signature)}")
     return name, {_INPUTS: examples}, (_OUTPUTS,)
 
 
-def regressions(outputs: _Arrays, rows: int) -> list[float]:
-    """One value for each of `rows` examples."""
-    values = outputs[_OUTPUTS]
-    if not (values.ndim == 1 or (values.ndim == 2 and values.shape[1] == 1)):
+def regressions(signature: Signature, outputs: Mapping[str, _Array], rows: int) -> list[float]:
+    """The value of each of the `rows` examples. Raises InvalidArgument for an output that is not as Regress needs it."""
+    (alias,) = signature.outputs
+    output = outputs[alias]
+    if not (output.ndim == 1 or (output.ndim == 2 and output.shape[1] == 1)):
         raise InvalidArgument(
-            f"Expected output Tensor shape to be either [batch_size] or [batch_size, 1] but got {_shape(values)}"
+            f"Expected output Tensor shape to be either [batch_size] or [batch_size, 1] but got {_shape(output)}"
         )
-    if values.shape[0] != rows:
-        raise InvalidArgument(f"Input batch size did not match output batch size: {rows} vs. {values.shape[0]}")
-    if values.dtype != np.float32:
-        raise InvalidArgument(f"Expected output Tensor of DT_FLOAT. Got: {values.dtype}")
-    flat: list[float] = values.reshape(-1).tolist()
-    return flat
+    if output.shape[0] != rows:
+        raise InvalidArgument(f"Input batch size did not match output batch size: {rows} vs. {output.shape[0]}")
+    if output.dtype != np.float32:
+        raise InvalidArgument(f"Expected output Tensor of DT_FLOAT.  Got: {_type_name(output)}")
+    values: list[float] = output.ravel().tolist()
+    return values
 
 
-def _find(signatures: Mapping[str, Signature], name: str) -> tuple[str, Signature]:
-    name = name or DEFAULT_SIGNATURE_NAME
+def _find(signatures: Mapping[str, Signature], signature_name: str) -> tuple[str, Signature]:
+    name = signature_name or DEFAULT_SIGNATURE_NAME
     signature = signatures.get(name)
     if signature is None:
         raise InvalidArgument(f"No signature was found with the name: {name}")
     return name, signature
 
 
-def _describe(signature: Signature) -> str:
-    inputs = ", ".join(sorted(signature.inputs))
-    outputs = ", ".join(sorted(signature.outputs))
-    return f"inputs {{{inputs}}} outputs {{{outputs}}} method_name {signature.method_name}"
+def _check_single_input(signature: Signature) -> None:
+    if len(signature.inputs) != 1:
+        raise InvalidArgument("Expected one input Tensor.")
 
 
-def _shape(tensor: NDArray[np.generic]) -> str:
-    return "[" + ",".join(map(str, tensor.shape)) + "]"
+def _matrix(signature: Signature, outputs: Mapping[str, _Array], alias: str, dtype: DataType, rows: int) -> _Array | None:
+    """The output `alias`, checked; None if the signature has none."""
+    if alias not in signature.outputs:
+        return None
+    output = outputs[alias]
+    if output.ndim != 2:
+        raise InvalidArgument(f"Expected Tensor shape: [batch_size num_classes] but got {_shape(output)}")
+    if output.dtype != to_numpy(dtype):
+        raise InvalidArgument(f"Expected {alias} Tensor of {dtype.name}. Got: {_type_name(output)}")
+    if output.shape[0] != rows:
+        raise InvalidArgument(f"Expected {alias} output batch size of {rows}. Got: {output.shape[0]}")
+    return output
+
+
+def _text(signature: Signature) -> str:
+    return text_format.MessageToString(signature_def(signature))
+
+
+def _shape(array: _Array) -> str:
+    return f"[{','.join(map(str, array.shape))}]"
+
+
+def _type_name(array: _Array) -> str:
+    try:
+        return from_numpy(array.dtype).name
+    except Unimplemented:
+        return str(array.dtype)

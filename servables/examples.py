@@ -1,4 +1,4 @@
-"""The tf.Examples of a Classify or Regress request, as the graph takes them: serialized."""
+"""The `Input` of Classify and Regress requests, as what the graph parses: serialized tf.Examples."""
 
 from __future__ import annotations
 
@@ -8,22 +8,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cluster.core.errors import InvalidArgument
+from cluster.protos import SerializedInput
 from servables.tensors import string_array
 
 
-def input_to_examples(message: Any) -> NDArray[np.object_]:
-    """A one-dimensional array of serialized tf.Examples (TF Serving: `servables/tensorflow/util.cc`).
+def input_to_examples(request_input: Any) -> NDArray[np.object_]:
+    """A one-dimensional string tensor with an `Input`'s examples (TF Serving: `InputToSerializedExampleTensor`).
 
-    `message` is our `Input`, whose examples are bytes already. A context is put in front of each example: concatenating two
-    serialized messages merges them. Raises InvalidArgument when there is none.
+    A context is put in front of each example: serialized messages one after the other parse as their merge, in which the
+    example's features win. Raises InvalidArgument when there are no examples.
     """
-    kind = message.WhichOneof("kind")
-    examples: list[bytes] = []
-    if kind == "example_list":
-        examples = list(message.example_list.examples)
-    elif kind == "example_list_with_context":
-        context = message.example_list_with_context.context
-        examples = [context + example for example in message.example_list_with_context.examples]
+    # Reading the bytes again, with examples as bytes fields, saves serializing them one by one.
+    serialized = SerializedInput.FromString(request_input.SerializeToString())
+    match serialized.WhichOneof("kind"):
+        case "example_list":
+            examples = list(serialized.example_list.examples)
+        case "example_list_with_context":
+            with_context = serialized.example_list_with_context
+            context = with_context.context
+            examples = [context + example for example in with_context.examples]
+        case _:
+            examples = []
     if not examples:
         raise InvalidArgument("Input is empty.")
     return string_array(examples)

@@ -1,8 +1,14 @@
-"""TensorProtos and numpy arrays (TensorFlow: `Tensor::FromProto` and `AsProtoField` in `core/framework/tensor.cc`)."""
+"""TensorProtos to numpy arrays and back (TensorFlow: `Tensor::FromProto`, `core/framework/tensor.cc`).
+
+A TensorProto's values are raw bytes in `tensor_content`, or one by one in the typed field of its dtype; a client may send
+either.
+"""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,153 +18,256 @@ from cluster.core.errors import InvalidArgument
 from cluster.protos import TensorProto
 from servables.tensors import DataType, string_array, to_numpy
 
-MAX_FILLED_BYTES = 1 << 31
-"""The largest tensor that a few values may be spread over; a larger one must be sent in full."""
+MAX_EXPANDED_BYTES = 256 << 20
+"""How large a tensor may be that has fewer values than elements.
 
-_Array = NDArray[np.generic]
+TensorFlow knows no limit but memory, so that a request of some bytes can ask for all there is. Larger tensors have to be sent
+in full.
+"""
 
-# Field that holds a type's values, and the numpy type of its elements on the wire.
-_FIELDS: dict[DataType, tuple[str, type[np.generic]]] = {
-    DataType.DT_FLOAT: ("float_val", np.float32),
-    DataType.DT_DOUBLE: ("double_val", np.float64),
-    DataType.DT_INT32: ("int_val", np.int32),
-    DataType.DT_UINT8: ("int_val", np.int32),
-    DataType.DT_INT16: ("int_val", np.int32),
-    DataType.DT_INT8: ("int_val", np.int32),
-    DataType.DT_QINT8: ("int_val", np.int32),
-    DataType.DT_QUINT8: ("int_val", np.int32),
-    DataType.DT_QINT32: ("int_val", np.int32),
-    DataType.DT_QINT16: ("int_val", np.int32),
-    DataType.DT_QUINT16: ("int_val", np.int32),
-    DataType.DT_UINT16: ("int_val", np.int32),
-    DataType.DT_INT4: ("int_val", np.int32),
-    DataType.DT_UINT4: ("int_val", np.int32),
-    DataType.DT_INT64: ("int64_val", np.int64),
-    DataType.DT_BOOL: ("bool_val", np.bool_),
-    DataType.DT_UINT32: ("uint32_val", np.uint32),
-    DataType.DT_UINT64: ("uint64_val", np.uint64),
-    DataType.DT_COMPLEX64: ("scomplex_val", np.float32),
-    DataType.DT_COMPLEX128: ("dcomplex_val", np.float64),
-    DataType.DT_HALF: ("half_val", np.int32),
-    DataType.DT_BFLOAT16: ("half_val", np.int32),
-}
-_FLOAT8 = frozenset(
-    {
-        DataType.DT_FLOAT8_E5M2,
-        DataType.DT_FLOAT8_E4M3FN,
-        DataType.DT_FLOAT8_E4M3FNUZ,
-        DataType.DT_FLOAT8_E4M3B11FNUZ,
-        DataType.DT_FLOAT8_E5M2FNUZ,
-    }
-)
-_BITS = frozenset({DataType.DT_HALF, DataType.DT_BFLOAT16})
-_PAIRS = frozenset({DataType.DT_COMPLEX64, DataType.DT_COMPLEX128})
+_Array = NDArray[Any]
+
+_MAX_RANK = 64 if np.lib.NumpyVersion(np.__version__) >= "2.0.0" else 32  # NumPy's; TensorFlow's is 254
+_MAX_BYTES = 2**63 - 1
+_FEW = 32
 
 
 def tensor_to_array(tensor: Any) -> _Array:
-    """The array that a TensorProto (ours or the stock one) describes; a read-only view of `tensor_content` where that is set.
+    """The array that a TensorProto describes, read-only if that saves a copy; strings are an object array of `bytes`.
 
-    As in TensorFlow, fewer values than elements repeat the last one, and none stand for zeros. Raises InvalidArgument for a
-    tensor that cannot be, Unimplemented for a type that cannot be fed.
+    As in TensorFlow, missing values repeat the last one, no value at all means zeros (or empty strings), surplus values are
+    ignored and integers lose their upper bits. `tensor` may be of our own class or of TensorFlow's. Raises InvalidArgument
+    for what is no tensor, Unimplemented for a dtype that cannot be fed.
     """
-    try:
-        dtype = DataType(tensor.dtype)
-    except ValueError as error:
-        raise InvalidArgument(f"Tensor has unknown dtype {tensor.dtype}") from error
-    if dtype is DataType.DT_INVALID:
-        raise InvalidArgument("Tensor has no dtype")
-    numpy_type = to_numpy(dtype)
-    shape = _shape(tensor.tensor_shape)
-    elements = math.prod(shape)
-    if dtype is DataType.DT_STRING:
-        return _strings(list(tensor.string_val), elements, shape)
+    data_type = _data_type(tensor.dtype)
+    numpy_type = to_numpy(data_type)
+    shape = _shape(tensor.tensor_shape, numpy_type.itemsize)
+    count = math.prod(shape)
+    if count == 0:
+        return np.empty(shape, numpy_type)
     content = tensor.tensor_content
+    if data_type is DataType.DT_STRING:
+        strings = _split_strings(content, count) if content else tensor.string_val
+        return _expand_strings(strings, count, shape)
     if content:
-        if len(content) != elements * numpy_type.itemsize:
+        if len(content) != count * numpy_type.itemsize:
             raise InvalidArgument(
-                f"Tensor of type {dtype.label} and shape {list(shape)} needs {elements * numpy_type.itemsize} bytes of "
-                f"tensor_content, but has {len(content)}"
+                f"tensor_content of {len(content)} bytes for {count} elements of type {data_type.label}, "
+                f"which take {count * numpy_type.itemsize}"
             )
         return np.frombuffer(content, numpy_type).reshape(shape)
-    return _filled(_values(tensor, dtype, numpy_type), elements, numpy_type).reshape(shape)
+    return _expand(_FIELDS[data_type].read(tensor, numpy_type), count, shape, numpy_type)
 
 
-def array_to_tensor(array: _Array, dtype: DataType, *, as_content: bool) -> Any:
-    """A TensorProto of `array`, which has the numpy type of `dtype`: one value an element in the typed field, or raw `tensor_content`.
+def array_to_tensor(array: _Array, dtype: DataType, *, as_content: bool) -> TensorProto:
+    """The TensorProto of `array`, whose type is that of `dtype` (another one is cast).
 
-    Strings always go into `string_val`.
+    With `as_content` it holds raw bytes, else one value for each element in the typed field: so TF Serving answers, and some
+    clients count the values. Strings always go one by one. Raises InvalidArgument for strings that are not bytes.
     """
-    tensor = TensorProto()
-    tensor.dtype = dtype
-    tensor.tensor_shape.SetInParent()
+    tensor = TensorProto(dtype=dtype)
+    shape = tensor.tensor_shape
+    shape.SetInParent()
     for size in array.shape:
-        tensor.tensor_shape.dim.add(size=size)
+        shape.dim.add(size=size)
     if dtype is DataType.DT_STRING:
-        tensor.string_val.extend(value if isinstance(value, bytes) else str(value).encode() for value in array.ravel().tolist())
+        try:
+            tensor.string_val.extend(array.ravel().tolist())
+        except TypeError as error:
+            raise InvalidArgument(f"Elements of a string tensor must be bytes: {error}") from error
         return tensor
+    array = np.asarray(array, to_numpy(dtype))
     if as_content:
         tensor.tensor_content = array.tobytes()
-        return tensor
-    flat = np.ascontiguousarray(array).ravel()
-    if dtype in _FLOAT8:
-        tensor.float8_val = flat.tobytes()
-        return tensor
-    name, wire_type = _FIELDS[dtype]
-    if dtype in _BITS:
-        flat = flat.view(np.uint16).astype(wire_type)
-    elif dtype in _PAIRS:
-        flat = flat.view(wire_type)
-    # tolist() makes Python numbers in C; extending by them is several times faster than by numpy scalars.
-    getattr(tensor, name).extend(flat.tolist())
+    elif array.size:
+        _FIELDS[dtype].write(tensor, array)
     return tensor
 
 
-def _shape(message: Any) -> tuple[int, ...]:
+def _data_type(number: int) -> DataType:
+    try:
+        data_type = DataType(number)
+    except ValueError:
+        raise InvalidArgument(f"Tensor of unknown type {number}") from None
+    if data_type is DataType.DT_INVALID:
+        raise InvalidArgument("Tensor without a type")
+    return data_type
+
+
+def _shape(message: Any, itemsize: int) -> tuple[int, ...]:
     if message.unknown_rank:
-        raise InvalidArgument("Tensor has a shape of unknown rank")
-    shape = tuple(dim.size for dim in message.dim)
+        raise InvalidArgument("Tensor of unknown rank")
+    shape = tuple([dim.size for dim in message.dim])
+    if len(shape) > _MAX_RANK:
+        raise InvalidArgument(f"Tensor of rank {len(shape)}; at most {_MAX_RANK} is possible")
     if any(size < 0 for size in shape):
-        raise InvalidArgument(f"Tensor has a negative dimension: {list(shape)}")
-    if len(shape) > 64:
-        raise InvalidArgument(f"Tensor has {len(shape)} dimensions; 64 at most can be fed")
+        raise InvalidArgument(f"Tensor with a negative dimension: {list(shape)}")
+    # Sizes next to a zero count too: NumPy cannot hold such an array either.
+    if math.prod(filter(None, shape)) * itemsize > _MAX_BYTES:
+        raise InvalidArgument(f"Tensor with too many elements: {list(shape)}")
     return shape
 
 
-def _values(tensor: Any, dtype: DataType, numpy_type: np.dtype[np.generic]) -> _Array:
-    if dtype in _FLOAT8:
+def _expand(values: _Array, count: int, shape: tuple[int, ...], numpy_type: np.dtype[Any]) -> _Array:
+    if values.size >= count:
+        return values[:count].reshape(shape)
+    _check_expansion(values.size, count, count * numpy_type.itemsize)
+    if values.size <= 1:
+        one = values[0] if values.size else np.zeros((), numpy_type)
+        return np.broadcast_to(one, shape)
+    expanded = np.empty(count, numpy_type)
+    expanded[: values.size] = values
+    expanded[values.size :] = values[-1]
+    return expanded.reshape(shape)
+
+
+def _expand_strings(values: Any, count: int, shape: tuple[int, ...]) -> NDArray[np.object_]:
+    if len(values) >= count:
+        return string_array(values[:count], shape)
+    last = values[-1] if len(values) else b""
+    missing = count - len(values)
+    _check_expansion(len(values), count, count * 8 + missing * len(last))
+    return string_array([*values, *[last] * missing], shape)
+
+
+def _check_expansion(values: int, count: int, size_bytes: int) -> None:
+    if size_bytes > MAX_EXPANDED_BYTES:
+        raise InvalidArgument(
+            f"Tensor of {count} elements with {values} values, {size_bytes} bytes when expanded; "
+            f"more than {MAX_EXPANDED_BYTES} must be sent in full"
+        )
+
+
+def _split_strings(content: bytes, count: int) -> list[bytes]:
+    """Strings in `tensor_content`: all their sizes as varints, then all their bytes (TensorFlow: `DecodeStringList`)."""
+    sizes = []
+    size = shift = start = 0
+    for position, byte in enumerate(content):
+        size |= (byte & 0x7F) << shift
+        shift += 7
+        if byte & 0x80:
+            if shift > 28:
+                break
+            continue
+        sizes.append(size)
+        size = shift = 0
+        if len(sizes) == count:
+            start = position + 1
+            break
+    if len(sizes) != count or start + sum(sizes) != len(content):
+        raise InvalidArgument(f"tensor_content of {len(content)} bytes does not hold {count} strings")
+    strings = []
+    for size in sizes:
+        strings.append(content[start : start + size])
+        start += size
+    return strings
+
+
+@dataclass(frozen=True, slots=True)
+class _Field:
+    """How a type's elements are kept in its typed field."""
+
+    read: Callable[[Any, np.dtype[Any]], _Array]
+    write: Callable[[Any, _Array], None]
+
+
+def _values(repeated: Any, element: type[np.generic]) -> _Array:
+    # np.array is quick only with many values.
+    count = len(repeated)
+    return np.fromiter(repeated, element, count) if count < _FEW else np.array(repeated, element)
+
+
+def _fixed_width(name: str, element: type[np.generic], parts: int = 1) -> _Field:
+    """A field whose packed form is an array's bytes, so a whole array is written at once; `parts` numbers make one element."""
+    number = TensorProto.DESCRIPTOR.fields_by_name[name].number
+    tag = bytes([number << 3 | 2])
+
+    def read(tensor: Any, numpy_type: np.dtype[Any]) -> _Array:
+        values = _values(getattr(tensor, name), element)
+        return values[: values.size // parts * parts].view(numpy_type)
+
+    def write(tensor: Any, array: _Array) -> None:
+        tensor.MergeFromString(b"".join((tag, _varint(array.nbytes), array.tobytes())))
+
+    return _Field(read, write)
+
+
+def _varints(name: str, element: type[np.generic], bits: type[np.generic] | None = None) -> _Field:
+    """A field of numbers; with `bits` they are the elements' bit patterns, else their values."""
+
+    def read(tensor: Any, numpy_type: np.dtype[Any]) -> _Array:
+        values = _values(getattr(tensor, name), element)
+        return values.astype(bits).view(numpy_type) if bits else values.astype(numpy_type, copy=False)
+
+    def write(tensor: Any, array: _Array) -> None:
+        flat = array.ravel()
+        # tolist makes Python numbers much faster than protobuf takes NumPy's, but knows not all types of ml_dtypes.
+        getattr(tensor, name).extend((flat.view(bits) if bits else flat.astype(element, copy=False)).tolist())
+
+    return _Field(read, write)
+
+
+def _float8() -> _Field:
+    def read(tensor: Any, numpy_type: np.dtype[Any]) -> _Array:
         return np.frombuffer(tensor.float8_val, numpy_type)
-    if dtype not in _FIELDS:
-        raise InvalidArgument(f"Tensor of type {dtype.label} has no tensor_content")
-    name, wire_type = _FIELDS[dtype]
-    values: _Array = np.array(getattr(tensor, name), wire_type)
-    if dtype in _BITS:
-        return values.astype(np.uint16).view(numpy_type)
-    if dtype in _PAIRS:
-        if values.size % 2:
-            raise InvalidArgument(f"Tensor of type {dtype.label} has {values.size} values, which are no pairs")
-        return values.view(numpy_type)
-    return values.astype(numpy_type, copy=False)
+
+    def write(tensor: Any, array: _Array) -> None:
+        tensor.float8_val = array.tobytes()
+
+    return _Field(read, write)
 
 
-def _filled(values: _Array, elements: int, numpy_type: np.dtype[np.generic]) -> _Array:
-    if values.size == elements:
-        return values
-    if values.size > elements:
-        raise InvalidArgument(f"Tensor has {values.size} values for {elements} elements")
-    if elements * numpy_type.itemsize > MAX_FILLED_BYTES:
-        raise InvalidArgument(f"Tensor has {values.size} values for {elements} elements; send as many as there are elements")
-    filled: _Array = np.zeros(elements, numpy_type)
-    if values.size:
-        filled[: values.size] = values
-        filled[values.size :] = values[-1]
-    return filled
+def _varint(number: int) -> bytes:
+    encoded = bytearray()
+    while number > 0x7F:
+        encoded.append(number & 0x7F | 0x80)
+        number >>= 7
+    encoded.append(number)
+    return bytes(encoded)
 
 
-def _strings(values: list[bytes], elements: int, shape: tuple[int, ...]) -> _Array:
-    if len(values) > elements:
-        raise InvalidArgument(f"Tensor has {len(values)} values for {elements} elements")
-    if len(values) < elements:
-        if elements * 8 > MAX_FILLED_BYTES:
-            raise InvalidArgument(f"Tensor has {len(values)} values for {elements} elements; send as many as there are elements")
-        values.extend([values[-1] if values else b""] * (elements - len(values)))
-    return string_array(values, shape)
+_INT = _varints("int_val", np.int32)
+_BITS = _varints("half_val", np.int32, np.uint16)
+_FLOAT8 = _float8()
+_FIELDS = {
+    DataType.DT_FLOAT: _fixed_width("float_val", np.float32),
+    DataType.DT_DOUBLE: _fixed_width("double_val", np.float64),
+    DataType.DT_COMPLEX64: _fixed_width("scomplex_val", np.float32, parts=2),
+    DataType.DT_COMPLEX128: _fixed_width("dcomplex_val", np.float64, parts=2),
+    DataType.DT_BOOL: _fixed_width("bool_val", np.bool_),
+    DataType.DT_INT64: _varints("int64_val", np.int64),
+    DataType.DT_UINT32: _varints("uint32_val", np.uint32),
+    DataType.DT_UINT64: _varints("uint64_val", np.uint64),
+    DataType.DT_HALF: _BITS,
+    DataType.DT_BFLOAT16: _BITS,
+    **dict.fromkeys(
+        (
+            DataType.DT_INT32,
+            DataType.DT_INT16,
+            DataType.DT_INT8,
+            DataType.DT_UINT16,
+            DataType.DT_UINT8,
+            DataType.DT_QINT32,
+            DataType.DT_QINT16,
+            DataType.DT_QINT8,
+            DataType.DT_QUINT16,
+            DataType.DT_QUINT8,
+            DataType.DT_INT4,
+            DataType.DT_UINT4,
+            DataType.DT_INT2,
+            DataType.DT_UINT2,
+        ),
+        _INT,
+    ),
+    **dict.fromkeys(
+        (
+            DataType.DT_FLOAT8_E5M2,
+            DataType.DT_FLOAT8_E4M3FN,
+            DataType.DT_FLOAT8_E4M3FNUZ,
+            DataType.DT_FLOAT8_E4M3B11FNUZ,
+            DataType.DT_FLOAT8_E5M2FNUZ,
+            DataType.DT_FLOAT4_E2M1FN,
+        ),
+        _FLOAT8,
+    ),
+}

@@ -14,7 +14,7 @@ logger = logging.getLogger(__name__)
 
 
 class ReplyQueue:
-    """Posted from any thread, delivered on the event loop; never within `post`, so a caller is not called back in its own call."""
+    """Posted from any thread, delivered on the event loop; never within `post`, so nobody is called back in their own call."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop

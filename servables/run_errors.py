@@ -1,25 +1,23 @@
-"""What a call is answered with when it could not be run."""
+"""What a call is answered with when it did not run, or failed."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Container
 
-from cluster.core.errors import AspiredError, Code, FailedPrecondition, Status, Unavailable
-from servables.call import Call
+from cluster.core.errors import AspiredError, Cancelled, Code, DeadlineExceeded, FailedPrecondition, Status, Unavailable
 
 CLOSED = Unavailable("The servable is being unloaded").to_status()
-CANCELLED = Status(Code.CANCELLED, "The call was cancelled before it ran")
+CANCELLED = Cancelled("The call was cancelled before it ran").to_status()
+EXPIRED = DeadlineExceeded("The deadline passed before the call could run").to_status()
 
 _MAX_TEXT_LENGTH = 200
 
 logger = logging.getLogger(__name__)
 
 
-def check_signature(call: Call, signature_names: Container[str]) -> None:
-    """Raises FailedPrecondition, with TF Serving's text, for a signature that the servable does not have."""
-    if call.signature_name not in signature_names:
-        raise FailedPrecondition(f'Serving signature key "{call.signature_name}" not found.')
+def unknown_signature(name: str) -> Status:
+    """TF Serving's text for a signature that the servable does not have."""
+    return FailedPrecondition(f'Serving signature key "{name}" not found.').to_status()
 
 
 def status_of(error: BaseException) -> Status:

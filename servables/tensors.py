@@ -1,8 +1,10 @@
-"""TensorFlow's data types, and the numpy types that carry them."""
+"""TensorFlow's data types and the numpy types that carry them."""
 
 from __future__ import annotations
 
 import enum
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,30 +56,34 @@ class DataType(enum.IntEnum):
         return self.name.removeprefix("DT_").lower()
 
 
-_NUMPY: dict[DataType, np.dtype[np.generic]] = {
+_NUMPY: dict[DataType, np.dtype[Any]] = {
     DataType.DT_FLOAT: np.dtype(np.float32),
     DataType.DT_DOUBLE: np.dtype(np.float64),
     DataType.DT_INT32: np.dtype(np.int32),
     DataType.DT_UINT8: np.dtype(np.uint8),
     DataType.DT_INT16: np.dtype(np.int16),
     DataType.DT_INT8: np.dtype(np.int8),
-    DataType.DT_STRING: np.dtype(object),
+    DataType.DT_STRING: np.dtype(np.object_),
     DataType.DT_COMPLEX64: np.dtype(np.complex64),
     DataType.DT_INT64: np.dtype(np.int64),
     DataType.DT_BOOL: np.dtype(np.bool_),
-    DataType.DT_QINT8: np.dtype(np.int8),
-    DataType.DT_QUINT8: np.dtype(np.uint8),
-    DataType.DT_QINT32: np.dtype(np.int32),
-    DataType.DT_QINT16: np.dtype(np.int16),
-    DataType.DT_QUINT16: np.dtype(np.uint16),
     DataType.DT_UINT16: np.dtype(np.uint16),
     DataType.DT_COMPLEX128: np.dtype(np.complex128),
     DataType.DT_HALF: np.dtype(np.float16),
     DataType.DT_UINT32: np.dtype(np.uint32),
     DataType.DT_UINT64: np.dtype(np.uint64),
 }
-# Types that numpy itself does not have; ml_dtypes comes with TensorFlow.
-_ML_DTYPES: dict[DataType, str] = {
+_FROM_NUMPY = {numpy_type: data_type for data_type, numpy_type in _NUMPY.items()}
+# Quantized numbers are plain ones to numpy, so these have no way back.
+_NUMPY |= {
+    DataType.DT_QINT8: np.dtype(np.int8),
+    DataType.DT_QUINT8: np.dtype(np.uint8),
+    DataType.DT_QINT16: np.dtype(np.int16),
+    DataType.DT_QUINT16: np.dtype(np.uint16),
+    DataType.DT_QINT32: np.dtype(np.int32),
+}
+# What numpy lacks; TensorFlow brings ml_dtypes with it, a client may not have it.
+_ML_DTYPES = {
     DataType.DT_BFLOAT16: "bfloat16",
     DataType.DT_FLOAT8_E5M2: "float8_e5m2",
     DataType.DT_FLOAT8_E4M3FN: "float8_e4m3fn",
@@ -86,15 +92,18 @@ _ML_DTYPES: dict[DataType, str] = {
     DataType.DT_FLOAT8_E5M2FNUZ: "float8_e5m2fnuz",
     DataType.DT_INT4: "int4",
     DataType.DT_UINT4: "uint4",
+    DataType.DT_INT2: "int2",
+    DataType.DT_UINT2: "uint2",
+    DataType.DT_FLOAT4_E2M1FN: "float4_e2m1fn",
 }
-# The first of several TensorFlow types that share a numpy type is the plain one.
-_FROM_NUMPY: dict[np.dtype[np.generic], DataType] = {}
-for _data_type, _numpy_type in _NUMPY.items():
-    _FROM_NUMPY.setdefault(_numpy_type, _data_type)
+_FROM_ML_DTYPES = {name: data_type for data_type, name in _ML_DTYPES.items()}
 
 
-def to_numpy(data_type: DataType) -> np.dtype[np.generic]:
-    """The numpy type of a tensor's elements; strings are objects (`bytes`). Raises Unimplemented for what numpy cannot hold."""
+def to_numpy(data_type: DataType) -> np.dtype[Any]:
+    """The numpy type of a tensor's elements. Strings are objects, each of them `bytes`.
+
+    Raises Unimplemented for a type that no array can hold (resource, variant), or only one of ml_dtypes, if that is absent.
+    """
     known = _NUMPY.get(data_type)
     if known is not None:
         return known
@@ -103,32 +112,26 @@ def to_numpy(data_type: DataType) -> np.dtype[np.generic]:
         raise Unimplemented(f"Tensors of type {data_type.label} cannot be sent or received")
     try:
         import ml_dtypes
-    except ImportError as error:
-        raise Unimplemented(f"Tensors of type {data_type.label} need the package ml_dtypes") from error
-    found: np.dtype[np.generic] = np.dtype(getattr(ml_dtypes, name))
-    _NUMPY[data_type] = found
-    _FROM_NUMPY.setdefault(found, data_type)
-    return found
+
+        numpy_type: np.dtype[Any] = np.dtype(getattr(ml_dtypes, name))
+    except (ImportError, AttributeError) as error:
+        raise Unimplemented(f"Tensors of type {data_type.label} need a newer ml_dtypes package") from error
+    _NUMPY[data_type] = numpy_type
+    return numpy_type
 
 
-def from_numpy(numpy_type: np.dtype[np.generic]) -> DataType:
-    """The TensorFlow type for arrays of `numpy_type`; text and bytes of any width are strings. Raises Unimplemented."""
-    known = _FROM_NUMPY.get(numpy_type)
-    if known is not None:
-        return known
-    if numpy_type.kind in "SU":
-        return DataType.DT_STRING
-    for data_type, name in _ML_DTYPES.items():
-        if numpy_type.name == name:
-            return data_type
-    swapped = _FROM_NUMPY.get(numpy_type.newbyteorder("="))
-    if swapped is None:
+def from_numpy(numpy_type: np.dtype[Any]) -> DataType:
+    """The TensorFlow type of arrays of `numpy_type`, whatever its byte order. Raises Unimplemented when there is none."""
+    data_type = _FROM_NUMPY.get(numpy_type)
+    if data_type is None:
+        data_type = _FROM_NUMPY.get(numpy_type.newbyteorder("=")) or _FROM_ML_DTYPES.get(numpy_type.name)
+    if data_type is None:
         raise Unimplemented(f"Arrays of type {numpy_type} cannot be sent or received")
-    return swapped
+    return data_type
 
 
-def string_array(values: list[bytes], shape: tuple[int, ...] | None = None) -> NDArray[np.object_]:
-    """An array of strings; flat unless `shape` says otherwise."""
-    array = np.empty(len(values), object)
+def string_array(values: Sequence[bytes], shape: tuple[int, ...] | None = None) -> NDArray[np.object_]:
+    """A string tensor of `values`; flat unless `shape` says otherwise."""
+    array = np.empty(len(values), np.object_)
     array[:] = values
     return array if shape is None else array.reshape(shape)

@@ -7,33 +7,34 @@ import math
 import threading
 import time
 from collections.abc import Callable
-from typing import Generic, Protocol, TypeVar
+from typing import Generic, TypeVar
 
 W = TypeVar("W")
-W_co = TypeVar("W_co", covariant=True)
-
-
-class WorkSource(Protocol[W_co]):
-    """Where the threads find their work. Called with the threads' lock held; times are `time.monotonic()`."""
-
-    def take(self, now: float) -> W_co | None:
-        """Hands out one piece of work that is due, None when none is."""
-
-    def ready_at(self) -> float:
-        """When `take` has something, at any time in the past if now; infinite when nothing waits."""
 
 
 class WorkerThreads(Generic[W]):
     """Up to `num_threads` threads, each of which takes a piece of work, does it, and takes the next without asking anyone.
 
-    Work is added to the source with `lock` held, followed by `wake`. One thread at a time is woken, and wakes the next one if
-    it leaves work behind: a slow piece of work holds up no other while a thread is free, and threads do not crowd around work
-    that one of them can do. Threads start when they are first needed. Used on one event loop.
+    `take(now)` hands out a piece of work that is due, or None; `ready_at()` says when it next has one, infinite when nothing
+    waits. Both are called with `lock` held, times are `time.monotonic()`. `do` is called without it and must not raise.
+
+    Work is added with `lock` held, followed by `wake`. One thread at a time is woken, and wakes the next one if it leaves work
+    behind: a slow piece of work holds up no other while a thread is free, and threads do not crowd around work that one of
+    them can do. Threads start when they are first needed. Used on one event loop.
     """
 
-    def __init__(self, source: WorkSource[W], do: Callable[[W], None], *, num_threads: int, name: str) -> None:
+    def __init__(
+        self,
+        take: Callable[[float], W | None],
+        ready_at: Callable[[], float],
+        do: Callable[[W], None],
+        *,
+        num_threads: int,
+        name: str,
+    ) -> None:
         self.lock = threading.Lock()
-        self._source = source
+        self._take = take
+        self._ready_at = ready_at
         self._do = do
         self._num_threads = num_threads
         self._name = name
@@ -47,13 +48,19 @@ class WorkerThreads(Generic[W]):
         """When the idle thread that waits for work to become due will look again; one of them waits with a timeout."""
         self._closing = False
         self._running_threads = 0
+        self._busy = 0
         self._ended = asyncio.Event()
 
+    @property
+    def busy(self) -> int:
+        """Threads that have work in hand."""
+        return self._busy
+
     def wake(self, now: float) -> None:
-        """The source may have work that no thread knows of. Called with the lock held."""
+        """There may be work that no thread knows of. Called with the lock held."""
         if self._waking:
             return
-        ready_at = self._source.ready_at()
+        ready_at = self._ready_at()
         if ready_at > now and ready_at >= self._alarm_at:
             return
         if self._idle:
@@ -68,7 +75,7 @@ class WorkerThreads(Generic[W]):
             thread.start()
 
     async def close(self) -> None:
-        """Waits until the source is empty and all threads have ended. Nothing may be added any more."""
+        """Waits until what is due has been done and all threads have ended. Nothing may be added any more."""
         with self.lock:
             self._closing = True
             self._work_added.notify_all()
@@ -79,17 +86,21 @@ class WorkerThreads(Generic[W]):
             thread.join()
 
     def _work(self) -> None:
-        while (work := self._next()) is not None:
+        done = 0
+        while (work := self._next(done)) is not None:
             self._do(work)
             del work  # its arrays are not kept until the next piece comes
+            done = 1
 
-    def _next(self) -> W | None:
+    def _next(self, done: int) -> W | None:
         with self._work_added:
+            self._busy -= done
             self._waking = False
             while True:
                 now = time.monotonic()
-                work = self._source.take(now)
+                work = self._take(now)
                 if work is not None:
+                    self._busy += 1
                     self.wake(now)
                     return work
                 if self._closing:
@@ -100,11 +111,11 @@ class WorkerThreads(Generic[W]):
                 self._wait(now)
 
     def _wait(self, now: float) -> None:
-        ready_at = self._source.ready_at()
+        ready_at = self._ready_at()
         self._idle += 1
         if ready_at < self._alarm_at:
             self._alarm_at = ready_at
-            self._work_added.wait(ready_at - now)
+            self._work_added.wait(min(ready_at - now, threading.TIMEOUT_MAX))
             if self._alarm_at == ready_at:
                 self._alarm_at = math.inf
         else:

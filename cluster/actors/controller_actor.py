@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import logging
 import time
@@ -24,12 +25,23 @@ from cluster.core.events import (
     VersionsAspired,
 )
 from cluster.core.instructions import Instruction
+from cluster.core.resource_ledger import Totals
+from cluster.core.resources import Slot
+from cluster.core.servable_id import ServableId
 from cluster.core.servable_state import ServableState
 
 IDLE_WAKEUP_S = 60.0
 """How long the controller sleeps when the state machine waits for nothing but events."""
 
 logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where a version is or is to be, and how many loads of it have been begun."""
+
+    slots: tuple[Slot, ...]
+    attempts: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +55,9 @@ class ControllerStatus:
     first_versions_settled: bool
     waiting: tuple[str, ...]
     source_errors: Mapping[str, str]
-    stopped: bool
+    placements: Mapping[ServableId, Placement]
+    capacity: Totals
+    reserved: Totals
 
 
 class ControllerActor:
@@ -53,7 +67,7 @@ class ControllerActor:
     handles what sources have told it meanwhile. Until a source has spoken for a stream, nothing of that stream changes.
     """
 
-    async def __init__(
+    async def __init__(  # type: ignore[misc]  # Ray awaits it on the actor's event loop
         self,
         options: Options,
         streams: Mapping[str, StreamOptions],
@@ -118,7 +132,13 @@ class ControllerActor:
             self._settled(),
             tuple(self._state.waiting_streams()),
             dict(self._source_errors),
-            self._state.stopped(),
+            {
+                state.id: Placement(harness.slots, harness.attempts)
+                for state in self._state.states()
+                if (harness := self._state.harness(state.id)) is not None
+            },
+            self._state.ledger.capacity(),
+            self._state.ledger.reserved(),
         )
 
     def _settled(self) -> bool:
@@ -160,5 +180,8 @@ class ControllerActor:
             wakeup = self._state.next_wakeup(now)
             delay_s = IDLE_WAKEUP_S if wakeup is None else max(0.0, wakeup - now)
             handled = self._handled
-            if not await self._changed.wait_for(lambda seen=handled: self._handled != seen, delay_s):
+            if not await self._changed.wait_for(functools.partial(self._handled_since, handled), delay_s):
                 self._handle(TimePassed())
+
+    def _handled_since(self, handled: int) -> bool:
+        return self._handled != handled

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 from collections.abc import Coroutine, Sequence
 from dataclasses import dataclass
@@ -192,13 +193,16 @@ class ManagerActor:
         """Takes over the versions that run, each as its replicas describe it; what stays silent is removed."""
         for servable in await self._loaders.running():
             application = self._loaders.application_name(servable)
-            await self._board.wait_for(lambda name=application: bool(self._board.reports(name)), ADOPTION_TIMEOUT_S)
+            await self._board.wait_for(functools.partial(self._has_reported, application), ADOPTION_TIMEOUT_S)
             reports = self._board.reports(application)
             if not reports:
                 logger.warning("no replica of %s has reported: removing it", servable)
                 await self._loaders.remove(servable)
                 continue
             await self._adopt_version(servable, reports)
+
+    def _has_reported(self, application: str) -> bool:
+        return bool(self._board.reports(application))
 
     async def _adopt_version(self, servable: ServableId, reports: Sequence[ReplicaReport]) -> None:
         first = reports[0]
@@ -296,7 +300,7 @@ class ManagerActor:
         return self._feed.add(ServableEntry(servable, loaded.endpoints, loaded.signatures, loaded.deterministic))
 
     async def _tell(self, event: Event) -> None:
-        await self._controller.call("handle", (event,))
+        await self._controller.call("handle", event)
 
     # -- tasks
 

@@ -30,7 +30,9 @@ class SourceActor:
     is read until it has been seen once; negative: never read.
     """
 
-    async def __init__(self, source: Source, controller: ActorLink, poll_interval_s: float) -> None:
+    async def __init__(  # type: ignore[misc]  # Ray awaits it on the actor's event loop
+        self, source: Source, controller: ActorLink, poll_interval_s: float
+    ) -> None:
         self._source = source
         self._controller = controller
         self._poll_interval_s = poll_interval_s

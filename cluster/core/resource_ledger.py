@@ -85,7 +85,8 @@ class ResourceLedger:
         Raises ResourceExhausted, saying what is short.
         """
         planned = _Planned(self, resources)
-        slots = [slot for slot in keep if self._exists(slot)]
+        # A replica that began on CPUs before the GPUs were ours does not stay there.
+        slots = [slot for slot in keep if self._exists(slot) and (slot.gpu is not None or not self.has_gpus)]
         slots += self._candidates(replicas, node_labels, slots, planned)
         wanted = replicas if replicas is not None else max(1, len(slots))
         if len(slots) < wanted or not slots:

@@ -43,7 +43,9 @@ def rounded_up(rows: int, allowed_batch_sizes: Sequence[int]) -> int:
     return next((size for size in allowed_batch_sizes if size >= rows), rows)
 
 
-def concatenate(tasks: Sequence[Mapping[str, Array]], batch_rows: int, *, pad_variable_length: bool = False) -> dict[str, Array]:
+def concatenate(
+    tasks: Sequence[Mapping[str, Array]], batch_rows: int, *, pad_variable_length: bool = False
+) -> dict[str, Array]:
     """The inputs of all tasks as one, filled up to `batch_rows` rows; nothing is copied for one task that fills them.
 
     All tasks have the same inputs, each of one dtype and rank. The filling repeats a row that some task sent (row 0 of the
@@ -71,6 +73,18 @@ def split(outputs: Mapping[str, Array], task_rows: Sequence[int], batch_rows: in
         parts.append({name: array[start : start + rows] for name, array in outputs.items()})
         start += rows
     return parts
+
+
+def join(parts: Sequence[dict[str, Array]]) -> dict[str, Array]:
+    """The outputs of a task that was split over several batches. Raises FailedPrecondition when they do not fit together."""
+    if len(parts) == 1:
+        return parts[0]
+    try:
+        return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+    except ValueError as error:
+        raise FailedPrecondition(
+            f"The outputs of a call that was split over several batches cannot be joined: {error}"
+        ) from None
 
 
 def _concatenate(arrays: list[Array], batch_rows: int, pad_variable_length: bool) -> Array:

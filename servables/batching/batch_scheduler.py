@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections import OrderedDict, deque
 from collections.abc import Hashable, Mapping
+from typing import Generic, Self, TypeVar
 
 from cluster.config.batching_parameters import BatchingParameters
 from cluster.core.errors import InvalidArgument, Unavailable
@@ -35,20 +36,23 @@ class Task:
         self.rows = 0
         self.deadline = deadline
         self.waiting = False
-        self.slices: list[TaskSlice] = []
+        self.slices: list[TaskSlice[Self]] = []
 
 
-class TaskSlice:
+T = TypeVar("T", bound=Task)
+
+
+class TaskSlice(Generic[T]):
     """The part of a task that goes into one batch: all of it, unless large batches are split."""
 
     __slots__ = ("batch", "index", "rows", "start", "task")
 
-    def __init__(self, task: Task, index: int, start: int, rows: int) -> None:
+    def __init__(self, task: T, index: int, start: int, rows: int) -> None:
         self.task = task
         self.index = index
         self.start = start
         self.rows = rows
-        self.batch: Batch | None = None
+        self.batch: Batch[T] | None = None
         """Where it waits; None once it has been handed out."""
 
     @property
@@ -60,30 +64,30 @@ class TaskSlice:
         return {name: array[self.start : self.start + self.rows] for name, array in inputs.items()}
 
 
-class Batch:
+class Batch(Generic[T]):
     """Slices of tasks that one run of the servable can take together, in the order they came."""
 
     __slots__ = ("_queue", "_ready_at", "_room", "slices")
 
-    def __init__(self, queue: _Queue, room: int, ready_at: float) -> None:
+    def __init__(self, queue: _Queue[T], room: int, ready_at: float) -> None:
         # Insertion order, and removal from the middle at no cost when a caller gives up.
-        self.slices: dict[TaskSlice, None] = {}
+        self.slices: dict[TaskSlice[T], None] = {}
         self._queue = queue
         self._room = room
         self._ready_at = ready_at
 
 
-class _Queue:
+class _Queue(Generic[T]):
     """Batches of calls that fit together, oldest first, none of them empty. Only the last one takes more calls."""
 
     __slots__ = ("batches", "key")
 
     def __init__(self, key: Hashable) -> None:
         self.key = key
-        self.batches: deque[Batch] = deque()
+        self.batches: deque[Batch[T]] = deque()
 
 
-class BatchScheduler:
+class BatchScheduler(Generic[T]):
     """Collects calls into batches and hands the batches out, round robin over the queues. Not thread-safe.
 
     The owner adds tasks, calls `expire` and then `next_batch` whenever it can run one, and comes back at `ready_at` when there
@@ -100,11 +104,11 @@ class BatchScheduler:
         self._max_execution_rows = parameters.max_batch_size
         if parameters.enable_large_batch_splitting and parameters.max_execution_batch_size is not None:
             self._max_execution_rows = min(parameters.max_execution_batch_size, parameters.max_batch_size)
-        self._queues: dict[Hashable, _Queue] = {}
+        self._queues: dict[Hashable, _Queue[T]] = {}
         # Every queue is in _ready, in the order of their turns, or else its only batch is in _open, oldest first.
-        self._ready: OrderedDict[_Queue, None] = OrderedDict()
-        self._open: OrderedDict[Batch, None] = OrderedDict()
-        self._deadlines: Deadlines[Task] = Deadlines()
+        self._ready: OrderedDict[_Queue[T], None] = OrderedDict()
+        self._open: OrderedDict[Batch[T], None] = OrderedDict()
+        self._deadlines: Deadlines[T] = Deadlines()
         self._waiting = 0
 
     @property
@@ -112,7 +116,7 @@ class BatchScheduler:
         """Tasks of which some part has not been handed out."""
         return self._waiting
 
-    def add(self, task: Task, now: float) -> None:
+    def add(self, task: T, now: float) -> None:
         """Queues a task. Raises InvalidArgument when it can never be batched, Unavailable when its queue is full."""
         inputs = task.call.inputs
         task.rows = batches.row_count(inputs)
@@ -134,7 +138,7 @@ class BatchScheduler:
         self._waiting += 1
         self._deadlines.add(task)
 
-    def cancel(self, task: Task) -> bool:
+    def cancel(self, task: T) -> bool:
         """Takes out what still waits of the task. False when nothing does: it has been handed out, or taken out before."""
         if not task.waiting:
             return False
@@ -145,14 +149,14 @@ class BatchScheduler:
         self._ends_waiting(task)
         return True
 
-    def expire(self, now: float) -> list[Task]:
+    def expire(self, now: float) -> list[T]:
         """Takes out the tasks whose deadline has passed before all of them was handed out, and returns them."""
         expired = self._deadlines.pop_expired(now)
         for task in expired:
             self.cancel(task)
         return expired
 
-    def next_batch(self, now: float) -> Batch | None:
+    def next_batch(self, now: float) -> Batch[T] | None:
         """Hands out the batch whose turn it is: a full one, or an open one whose timeout is over. None when none is due."""
         self._promote(now)
         if not self._ready:
@@ -182,7 +186,7 @@ class BatchScheduler:
         """The earliest deadline among the tasks that wait, infinite when none has one."""
         return self._deadlines.earliest()
 
-    def drain(self) -> list[Task]:
+    def drain(self) -> list[T]:
         """Takes out everything that waits, and returns it."""
         tasks = {piece.task for queue in self._queues.values() for batch in queue.batches for piece in batch.slices}
         for task in tasks:
@@ -202,7 +206,7 @@ class BatchScheduler:
             frozenset([(name, array.dtype, array.shape[1:]) for name, array in call.inputs.items()]),
         )
 
-    def _check_room(self, queue: _Queue, task: Task) -> None:
+    def _check_room(self, queue: _Queue[T], task: T) -> None:
         count = len(queue.batches)
         limit = self._parameters.max_enqueued_batches
         open_rows = self._max_execution_rows - queue.batches[-1]._room if queue.batches else 0
@@ -219,7 +223,7 @@ class BatchScheduler:
         elif count >= limit and open_rows + _room_for(task.rows) > self._max_execution_rows:
             raise Unavailable(f"{_QUEUE_FULL}currently {count} batches enqueued and max_enqueued_batches is {limit}")
 
-    def _slices(self, queue: _Queue, task: Task) -> list[TaskSlice]:
+    def _slices(self, queue: _Queue[T], task: T) -> list[TaskSlice[T]]:
         room = queue.batches[-1]._room if queue.batches else self._max_execution_rows
         if task.rows <= room or not self._parameters.enable_large_batch_splitting:
             task.slices = [TaskSlice(task, 0, 0, task.rows)]
@@ -232,7 +236,7 @@ class BatchScheduler:
             rows = min(self._max_execution_rows, task.rows - start)
         return task.slices
 
-    def _append(self, queue: _Queue, piece: TaskSlice, now: float) -> None:
+    def _append(self, queue: _Queue[T], piece: TaskSlice[T], now: float) -> None:
         size = _room_for(piece.rows)
         batch = queue.batches[-1] if queue.batches else None
         if batch is None or size > batch._room:
@@ -247,7 +251,7 @@ class BatchScheduler:
         if batch._room == 0:
             self._close(batch)
 
-    def _close(self, batch: Batch) -> None:
+    def _close(self, batch: Batch[T]) -> None:
         """The batch waits for nothing any more; its queue takes its place in the round if it has none yet."""
         self._open.pop(batch, None)
         self._ready.setdefault(batch._queue)
@@ -260,7 +264,7 @@ class BatchScheduler:
                 return
             self._close(batch)
 
-    def _remove(self, piece: TaskSlice, batch: Batch) -> None:
+    def _remove(self, piece: TaskSlice[T], batch: Batch[T]) -> None:
         del batch.slices[piece]
         batch._room += _room_for(piece.rows)
         if batch.slices:
@@ -274,7 +278,7 @@ class BatchScheduler:
         elif queue.batches[0] in self._open:
             self._ready.pop(queue, None)
 
-    def _ends_waiting(self, task: Task) -> None:
+    def _ends_waiting(self, task: T) -> None:
         task.waiting = False
         self._waiting -= 1
 

@@ -32,7 +32,9 @@ class FrontendReplica:
     The ports are bound at once and listened on when the map says so. While the manager is away the last map stays in force.
     """
 
-    async def __init__(self, options: FrontendOptions, manager: ActorLink, drain_timeout_s: float) -> None:
+    async def __init__(  # type: ignore[misc]  # Serve awaits it
+        self, options: FrontendOptions, manager: ActorLink, drain_timeout_s: float
+    ) -> None:
         import ray  # the context of this process, not of the one that pickled the class
 
         self._manager = manager

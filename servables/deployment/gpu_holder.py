@@ -16,8 +16,10 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from cluster.config.names import NAMESPACE
 from cluster.core.resources import Gpu, Node
 
-HOLD_TIMEOUT_S = 0.5
-"""How long one look waits for a holder that has not got its device; the next look asks again."""
+FIRST_HOLD_TIMEOUT_S = 20.0
+"""How long a look waits for a holder that it has just made: loads that began before would go to CPUs."""
+HOLD_TIMEOUT_S = 0.1
+"""How long it waits for one that has waited in vain before: another job has the device."""
 
 logger = logging.getLogger(__name__)
 
@@ -72,7 +74,7 @@ class GpuNodeWatch:
 
     async def _node(self, node: dict[str, Any]) -> Node:
         node_id, resources = node["NodeID"], node["Resources"]
-        gpus = [await self._device(node_id, number) for number in range(int(resources.get("GPU", 0)))]
+        gpus = await asyncio.gather(*(self._device(node_id, number) for number in range(int(resources.get("GPU", 0)))))
         return Node(
             node_id,
             int(resources.get("memory", 0)),
@@ -87,9 +89,10 @@ class GpuNodeWatch:
         if held is None:
             held = self._held[node_id, number] = _Held(await asyncio.to_thread(self._hold, node_id, number))
         if held.device is None:
+            timeout_s = FIRST_HOLD_TIMEOUT_S if held.asked is None else HOLD_TIMEOUT_S
             held.asked = held.asked or held.actor.device.remote()
             try:
-                held.device = await asyncio.wait_for(asyncio.shield(_result(held.asked)), HOLD_TIMEOUT_S)
+                held.device = await asyncio.wait_for(asyncio.shield(_result(held.asked)), timeout_s)
             except (TimeoutError, GetTimeoutError):
                 return None
             except RayActorError:

@@ -72,7 +72,7 @@ class HandleChannel(FrameChannel):
             async for response in responses:
                 if len(response) == len(NOT_SERVING):
                     raise NotServing(f"{self._id} is being unloaded")
-                on_replies(decode_replies(response if isinstance(response, bytes) else memoryview(response)))
+                on_replies(decode_replies(response if isinstance(response, bytes) else response.data))
         except DeploymentUnavailableError as error:
             raise NotServing(f"{self._id} is gone") from error
         except RayActorError as error:
@@ -129,9 +129,10 @@ class HandleChannel(FrameChannel):
         try:
             while True:
                 try:
-                    return await route.control.ping.remote()
+                    await route.control.ping.remote()
+                    return
                 except DeploymentUnavailableError:
-                    return None  # the next frame finds out for itself
+                    return  # the next frame finds out for itself
                 except RayError as error:
                     logger.info("waiting for a replica of %s: %s", self._id, type(error).__name__)
                     await asyncio.sleep(0.1)

@@ -62,7 +62,7 @@ class VersionReplica:
     would make Serve start process after process.
     """
 
-    async def __init__(self, spec: ReplicaSpec, *_others: Any) -> None:
+    async def __init__(self, spec: ReplicaSpec, *_others: Any) -> None:  # type: ignore[misc]  # Serve awaits it
         import ray  # the context of this process, not of the one that pickled the class
 
         self._spec = spec
@@ -102,7 +102,7 @@ class VersionReplica:
 
     async def frame(self, frontend_id: str, frame: Frame) -> AsyncIterator[Frame]:
         """Runs a frame's calls; yields frames of replies as calls are done, in any order, until each has its reply."""
-        calls = decode_calls(frame if isinstance(frame, bytes) else memoryview(frame))
+        calls = decode_calls(frame if isinstance(frame, bytes) else frame.data)
         try:
             self._gate.enter(len(calls))
         except NotServing:

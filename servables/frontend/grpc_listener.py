@@ -13,26 +13,27 @@ _MAX_INT32 = (1 << 31) - 1
 
 
 class GrpcListener:
-    """Serves generic handlers on one address, on the event loop it is made and started on."""
+    """Serves generic handlers, on the event loop it is made and started on."""
 
     def __init__(self, handlers: Sequence[grpc.GenericRpcHandler[Any, Any]]) -> None:
         self._handlers = handlers
         self._server: grpc.aio.Server | None = None
 
-    async def start(self, address: str) -> None:
-        """Binds `address` (`host:port`, `[host]:port` or `unix:path`) and accepts. Raises Unavailable if it is taken."""
+    async def start(self, addresses: Sequence[str]) -> None:
+        """Binds the addresses (`host:port`, `[host]:port`, `unix:path`) and accepts. Raises Unavailable if one is taken."""
         options = (
             ("grpc.max_receive_message_length", _MAX_INT32),
             ("grpc.max_send_message_length", -1),
             ("grpc.so_reuseport", 1),
         )
         self._server = grpc.aio.server(handlers=self._handlers, options=options)
-        try:
-            bound = self._server.add_insecure_port(address)
-        except RuntimeError as error:
-            raise Unavailable(f"Cannot listen for gRPC on {address}: {error}") from error
-        if not bound:
-            raise Unavailable(f"Cannot listen for gRPC on {address}: the address is taken or cannot be bound.")
+        for address in addresses:
+            try:
+                bound = self._server.add_insecure_port(address)
+            except RuntimeError as error:
+                raise Unavailable(f"Cannot listen for gRPC on {address}: {error}") from error
+            if not bound:
+                raise Unavailable(f"Cannot listen for gRPC on {address}: the address is taken or cannot be bound.")
         await self._server.start()
 
     async def stop(self, grace_s: float) -> None:

@@ -98,6 +98,10 @@ class GrpcServices:
         response = ClassificationResponse()
         _fill_model_spec(response.model_spec, answer.id, answer.signature_name)
         response.result.SetInParent()
+        for pairs in answer.results:
+            row = response.result.classifications.add()
+            for label, score in pairs:
+                row.classes.add(label=label.decode(errors="replace"), score=score)
         return response.SerializeToString()
 
     async def regress(self, request_bytes: bytes, timeout_s: float | None) -> bytes:
@@ -106,6 +110,8 @@ class GrpcServices:
         response = RegressionResponse()
         _fill_model_spec(response.model_spec, answer.id, answer.signature_name)
         response.result.SetInParent()
+        for value in answer.results:
+            response.result.regressions.add(value=value)
         return response.SerializeToString()
 
     async def get_model_metadata(self, request_bytes: bytes, timeout_s: float | None) -> bytes:

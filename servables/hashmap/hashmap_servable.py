@@ -9,7 +9,7 @@ import numpy as np
 from cluster.core.errors import DeadlineExceeded, FailedPrecondition, InvalidArgument, NotFound
 from servables.servable import Array, Servable
 from servables.signatures import DEFAULT_SIGNATURE_NAME, PREDICT_METHOD_NAME, Signature, TensorInfo
-from servables.tensors import DataType, from_numpy
+from servables.tensors import DataType, from_numpy, string_array
 
 _KEYS = "keys"
 _VALUES = "values"
@@ -48,9 +48,8 @@ class HashmapServable(Servable):
         keys = inputs[_KEYS]
         if keys.dtype != np.object_:
             raise InvalidArgument(f"Type mismatch: actual {from_numpy(keys.dtype).label} vs. expect string")
-        values = np.empty(keys.shape, dtype=np.object_)
-        values.flat = [self._value(key) for key in keys.flat]
-        return {_VALUES: values}
+        values = [self._value(key) for key in keys.reshape(-1).tolist()]
+        return {_VALUES: string_array(values, keys.shape)}
 
     def close(self) -> None:
         self._table = {}

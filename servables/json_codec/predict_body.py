@@ -188,8 +188,9 @@ class _RowReader:
 
     def _arrays(self, row_count: int) -> Arrays:
         return {
-            alias: to_array(values, (row_count, *self._shapes[alias]), self._inputs[alias].dtype)
-            for alias, values in self._values.items()
+            alias: to_array(self._values[alias], (row_count, *self._shapes[alias]), info.dtype)
+            for alias, info in self._inputs.items()
+            if alias in self._values
         }
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
@@ -40,38 +40,32 @@ class _Numbers:
 
     kinds: frozenset[type]
     typecode: str
-    dtype: np.dtype[Any]
-    lowest: int = 0
-    highest: int = 0
-    is_narrowed: bool = field(init=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "is_narrowed", np.dtype(self.typecode) != self.dtype)
+    dtype: type[np.generic]
 
     def accepts(self, value: JsonValue) -> bool:
-        return type(value) in self.kinds and (self.kinds is _NUMBER or self.lowest <= value <= self.highest)  # type: ignore[operator]
+        if type(value) not in self.kinds:
+            return False
+        try:
+            self.to_array([value])
+        except OverflowError:
+            return False
+        return True
 
     def to_array(self, values: Sequence[Any]) -> NDArray[Any]:
         """Raises OverflowError for an integer out of range."""
-        converted = np.asarray(array(self.typecode, values))
-        return converted.astype(self.dtype) if self.is_narrowed else converted
+        return np.asarray(array(self.typecode, values)).astype(self.dtype, copy=False)
 
 
-def _integers(typecode: str, dtype: type[np.generic], lowest: int, highest: int) -> _Numbers:
-    return _Numbers(_INT, typecode, np.dtype(dtype), lowest, highest)
-
-
-_INT32_RANGE = (-(2**31), 2**31 - 1)
 _NUMBERS = {
-    DataType.DT_FLOAT: _Numbers(_NUMBER, "f", np.dtype(np.float32)),
-    DataType.DT_DOUBLE: _Numbers(_NUMBER, "d", np.dtype(np.float64)),
-    DataType.DT_INT8: _integers("i", np.int8, *_INT32_RANGE),
-    DataType.DT_UINT8: _integers("i", np.uint8, *_INT32_RANGE),
-    DataType.DT_INT16: _integers("i", np.int16, *_INT32_RANGE),
-    DataType.DT_INT32: _integers("i", np.int32, *_INT32_RANGE),
-    DataType.DT_INT64: _integers("q", np.int64, -(2**63), 2**63 - 1),
-    DataType.DT_UINT32: _integers("I", np.uint32, 0, 2**32 - 1),
-    DataType.DT_UINT64: _integers("Q", np.uint64, 0, 2**64 - 1),
+    DataType.DT_FLOAT: _Numbers(_NUMBER, "f", np.float32),
+    DataType.DT_DOUBLE: _Numbers(_NUMBER, "d", np.float64),
+    DataType.DT_INT8: _Numbers(_INT, "i", np.int8),
+    DataType.DT_UINT8: _Numbers(_INT, "i", np.uint8),
+    DataType.DT_INT16: _Numbers(_INT, "i", np.int16),
+    DataType.DT_INT32: _Numbers(_INT, "i", np.int32),
+    DataType.DT_INT64: _Numbers(_INT, "q", np.int64),
+    DataType.DT_UINT32: _Numbers(_INT, "I", np.uint32),
+    DataType.DT_UINT64: _Numbers(_INT, "Q", np.uint64),
 }
 _STRING_KINDS = {str, dict}
 _BOOL_KINDS = {bool}

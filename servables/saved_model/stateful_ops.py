@@ -7,28 +7,67 @@ from typing import Any
 
 # Ops that TensorFlow calls stateful, or that take a variable by reference, and that are harmless to run again.
 _HANDLES = frozenset(
-    """
-    VarHandleOp _VarHandlesOp Variable VariableV2
-    HashTable HashTableV2 MutableHashTable MutableHashTableV2 MutableHashTableOfTensors MutableHashTableOfTensorsV2
-    MutableDenseHashTable MutableDenseHashTableV2
-    RefIdentity RefSwitch RefMerge RefSelect RefEnter RefExit RefNextIteration
-    """.split()
+    [
+        "VarHandleOp",
+        "_VarHandlesOp",
+        "Variable",
+        "VariableV2",
+        "HashTable",
+        "HashTableV2",
+        "MutableHashTable",
+        "MutableHashTableV2",
+        "MutableHashTableOfTensors",
+        "MutableHashTableOfTensorsV2",
+        "MutableDenseHashTable",
+        "MutableDenseHashTableV2",
+        "RefIdentity",
+        "RefSwitch",
+        "RefMerge",
+        "RefSelect",
+        "RefEnter",
+        "RefExit",
+        "RefNextIteration",
+    ]
 )
 _READS = frozenset(
-    """
-    ReadVariableOp _ReadVariablesOp ResourceGather ResourceGatherNd VariableShape VarIsInitializedOp IsVariableInitialized
-    DisableCopyOnRead LookupTableFind LookupTableFindV2 LookupTableSize LookupTableSizeV2 LookupTableExport
-    LookupTableExportV2 GuaranteeConst
-    """.split()
+    [
+        "ReadVariableOp",
+        "_ReadVariablesOp",
+        "ResourceGather",
+        "ResourceGatherNd",
+        "VariableShape",
+        "VarIsInitializedOp",
+        "IsVariableInitialized",
+        "DisableCopyOnRead",
+        "LookupTableFind",
+        "LookupTableFindV2",
+        "LookupTableSize",
+        "LookupTableSizeV2",
+        "LookupTableExport",
+        "LookupTableExportV2",
+        "GuaranteeConst",
+    ]
 )
 _ONE_STEP_ONLY = frozenset(
-    """
-    TensorArrayV3 TensorArrayReadV3 TensorArrayWriteV3 TensorArrayGatherV3 TensorArrayScatterV3 TensorArrayConcatV3
-    TensorArraySplitV3 TensorArraySizeV3 TensorArrayCloseV3 StackV2 StackPushV2 StackPopV2 StackCloseV2 Empty
-    """.split()
+    [
+        "TensorArrayV3",
+        "TensorArrayReadV3",
+        "TensorArrayWriteV3",
+        "TensorArrayGatherV3",
+        "TensorArrayScatterV3",
+        "TensorArrayConcatV3",
+        "TensorArraySplitV3",
+        "TensorArraySizeV3",
+        "TensorArrayCloseV3",
+        "StackV2",
+        "StackPushV2",
+        "StackPopV2",
+        "StackCloseV2",
+        "Empty",
+    ]
 )
-_CHECKS = frozenset("Assert CheckNumerics CheckNumericsV2 Print PrintV2 IsTensorFloat32Enabled".split())
-_CALLS = frozenset("StatefulPartitionedCall If While Case XlaLaunch XlaCallModule".split())
+_CHECKS = frozenset(["Assert", "CheckNumerics", "CheckNumericsV2", "Print", "PrintV2", "IsTensorFloat32Enabled"])
+_CALLS = frozenset(["StatefulPartitionedCall", "If", "While", "Case", "XlaLaunch", "XlaCallModule"])
 _HARMLESS = _HANDLES | _READS | _ONE_STEP_ONLY | _CHECKS | _CALLS
 
 OpDefOf = Callable[[str], Any]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import tensorflow as tf
 
 from cluster.core.errors import AspiredError, Code, Internal, InvalidArgument, PermissionDenied, ResourceExhausted, error_for
@@ -16,9 +18,10 @@ def to_aspired_error(error: Exception) -> AspiredError:
     if isinstance(error, AspiredError):
         return error
     if isinstance(error, tf.errors.OpError):
-        while isinstance(error.__context__, tf.errors.OpError):
-            error = error.__context__
-        return error_for(Code(error.error_code), error.message)
+        innermost: Any = error
+        while isinstance(innermost.__context__, tf.errors.OpError):
+            innermost = innermost.__context__
+        return error_for(Code(innermost.error_code), innermost.message)
     text = " ".join(str(error).split()) or type(error).__name__
     if isinstance(error, MemoryError):
         return ResourceExhausted(f"Out of memory: {text}")

@@ -25,9 +25,12 @@ from servables.json_codec.tensor_values import dense_array, read_tensor, to_arra
 from servables.signatures import TensorInfo
 from servables.tensors import DataType
 
-FLOATS = {DataType.DT_FLOAT, DataType.DT_DOUBLE}
+untimed = settings(deadline=None)
+
+
 DTYPES = [
-    *FLOATS,
+    DataType.DT_FLOAT,
+    DataType.DT_DOUBLE,
     DataType.DT_INT8,
     DataType.DT_UINT8,
     DataType.DT_INT16,
@@ -78,12 +81,14 @@ def predict_bodies(draw: st.DrawFn) -> tuple[bytes, dict[str, TensorInfo]]:
     return json.dumps(body, ensure_ascii=draw(st.booleans())).encode(), inputs
 
 
+@untimed
 @given(documents, st.booleans())
 def test_reader_agrees_with_orjson(document: Any, ensure_ascii: bool) -> None:
     text = json.dumps(document, ensure_ascii=ensure_ascii).encode()
     assert repr(read(text)) == repr(orjson.loads(text))
 
 
+@untimed
 @given(decimal_texts)
 @example("0.1e1")
 @example("18446744073709551615")
@@ -94,12 +99,13 @@ def test_reader_agrees_with_orjson_on_numbers(text: str) -> None:
         try:
             expected = orjson.loads(body)
         except orjson.JSONDecodeError:
-            with pytest.raises(InvalidArgument, match="Number too big to be stored in double. at offset: 1"):
+            with pytest.raises(InvalidArgument, match=r"Number too big to be stored in double\. at offset: 1"):
                 read(body.encode())
         else:
             assert repr(read(body.encode())) == repr(expected)
 
 
+@untimed
 @given(st.data())
 def test_equal_names_never_slip_through(data: st.DataObject) -> None:
     name = st.sampled_from(["a", "a:", "\\u0061", "\\u003a", "instances"])
@@ -110,6 +116,7 @@ def test_equal_names_never_slip_through(data: st.DataObject) -> None:
     assert read_object(body) == read(body)
 
 
+@untimed
 @given(st.data())
 def test_any_bytes_are_read_alike_or_refused(data: st.DataObject) -> None:
     body = bytearray(json.dumps({"instances": data.draw(documents)}).encode())
@@ -121,7 +128,7 @@ def test_any_bytes_are_read_alike_or_refused(data: st.DataObject) -> None:
     assert outcome_of(lambda: read_object(bytes(body))) == outcome_of(lambda: exact_object(bytes(body)))
 
 
-@settings(max_examples=300)
+@untimed
 @given(tensor_values(), st.sampled_from(DTYPES))
 def test_dense_array_is_what_the_values_one_by_one_are(value: Any, dtype: DataType) -> None:
     quick = dense_array(value, dtype)
@@ -135,7 +142,7 @@ def test_dense_array_is_what_the_values_one_by_one_are(value: Any, dtype: DataTy
         assert_identical(quick, to_array(values, shape, dtype))
 
 
-@settings(max_examples=300)
+@untimed
 @given(predict_bodies())
 def test_quick_and_exact_decoding_agree(request: tuple[bytes, dict[str, TensorInfo]]) -> None:
     body, inputs = request
@@ -147,28 +154,32 @@ def test_quick_and_exact_decoding_agree(request: tuple[bytes, dict[str, TensorIn
     assert quick == exact
 
 
+@untimed
 @given(hnp.arrays(np.uint32, st.integers(1, 40)))
 def test_float_text_is_six_digits_or_nine(bits: NDArray[np.uint32]) -> None:
     values = bits.view(np.float32)
-    expected = [reference_text(value, "%.9g", np.float32) for value in values.tolist()]
+    expected = [reference_text(value, ".9g", np.float32) for value in values.tolist()]
     assert float32_texts(values.tolist()) == expected
     assert decimal_json(values) == f"[{','.join(expected)}]".encode()
 
 
+@untimed
 @given(st.lists(st.integers(1, 999_999_999_999), min_size=1), st.integers(-24, 12))
 def test_float_text_near_decimals_is_six_digits_or_nine(significands: list[int], exponent: int) -> None:
     values = np.array([float(f"{significand}e{exponent}") for significand in significands], np.float32)
-    expected = [reference_text(value, "%.9g", np.float32) for value in values.tolist()]
+    expected = [reference_text(value, ".9g", np.float32) for value in values.tolist()]
     assert decimal_json(values) == f"[{','.join(expected)}]".encode()
 
 
+@untimed
 @given(hnp.arrays(np.float64, st.integers(1, 40)))
 def test_double_text_is_six_digits_or_seventeen(values: NDArray[np.float64]) -> None:
-    expected = [reference_text(value, "%.17g", np.float64) for value in values.tolist()]
+    expected = [reference_text(value, ".17g", np.float64) for value in values.tolist()]
     assert float64_texts(values.tolist()) == expected
     assert decimal_json(values) == f"[{','.join(expected)}]".encode()
 
 
+@untimed
 @given(
     st.dictionaries(
         st.text(string.ascii_letters, min_size=1),
@@ -179,7 +190,9 @@ def test_double_text_is_six_digits_or_seventeen(values: NDArray[np.float64]) -> 
     st.booleans(),
     st.data(),
 )
-def test_a_reply_sent_back_as_a_request_gives_the_same_tensors(dtypes: dict[str, type], rows: bool, data: st.DataObject) -> None:
+def test_a_reply_sent_back_as_a_request_gives_the_same_tensors(
+    dtypes: dict[str, type], rows: bool, data: st.DataObject
+) -> None:
     batch_size = data.draw(st.integers(1, 30))
     outputs = {
         alias: data.draw(hnp.arrays(dtype, (batch_size, *data.draw(hnp.array_shapes(max_dims=2, max_side=3)))))
@@ -234,7 +247,12 @@ def outcome_of(action: Callable[[], Any]) -> str:
     except AspiredError as error:
         return f"{error.code.name}: {error}"
     if isinstance(value, dict):
-        return repr({name: content.tolist() if isinstance(content, np.ndarray) else content for name, content in value.items()})
+        return repr(
+            [
+                (name, getattr(content, "dtype", None), getattr(content, "shape", None), repr(content))
+                for name, content in value.items()
+            ]
+        )
     return repr(value)
 
 
@@ -248,7 +266,9 @@ def reference_text(value: float, long_format: str, dtype: type[np.floating[Any]]
     if not math.isfinite(value):
         return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
     with np.errstate(over="ignore"):
-        text = "%g" % value if dtype("%g" % value) == dtype(value) else long_format % value
+        text = format(value, "g")
+        if dtype(text) != dtype(value):
+            text = format(value, long_format)
     return text if "." in text or "e" in text else text + ".0"
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
 
 import pytest
 
@@ -25,9 +24,8 @@ class NullPlatform(Platform):
 
 
 @pytest.fixture(autouse=True)
-def _restore_registry(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _restore_registry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(platforms, "_FACTORIES", dict(platforms._FACTORIES))
-    yield
 
 
 @pytest.mark.parametrize("name", ["tensorflow", "hashmap"])
@@ -37,7 +35,7 @@ def test_gives_a_platform_that_goes_by_its_name(name: str) -> None:
 
 
 def test_names_the_known_platforms_when_asked_for_another() -> None:
-    with pytest.raises(InvalidArgument, match='^Unknown platform "pytorch"; known platforms: hashmap, tensorflow$'):
+    with pytest.raises(InvalidArgument, match=r'^Unknown platform "pytorch"; known platforms: hashmap, tensorflow$'):
         platforms.platform("pytorch")
 
 

@@ -65,7 +65,7 @@ def test_refuses_to_choose_between_files(tmp_path: Path) -> None:
 
 def test_a_key_without_a_value_is_not_found(tmp_path: Path) -> None:
     (tmp_path / "hashmap.csv").write_text("a,1\n")
-    with pytest.raises(NotFound, match="^No value for key: zürich$"):
+    with pytest.raises(NotFound, match=r"^No value for key: zürich$"):
         look_up(tmp_path, b"a", "zürich".encode())
 
 

@@ -1,5 +1,8 @@
 """SavedModels as users make them: by TF2, by TF1 and by Keras. Each is exported once a session, and is small."""
 
+# TensorFlow has no types, and its classes and decorators are used throughout.
+# mypy: disable-error-code="misc, untyped-decorator"
+
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
@@ -19,7 +22,7 @@ tf.get_logger().setLevel("ERROR")
 Load = Callable[[Path], Servable]
 
 
-class Module(tf.Module):  # type: ignore[misc]
+class Module(tf.Module):
     """A TF2 model with a variable, tables, strings, scalars, and signatures that fail, take long or keep state."""
 
     def __init__(self, vocabulary: str) -> None:

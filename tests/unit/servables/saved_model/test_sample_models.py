@@ -59,7 +59,10 @@ def test_half_plus_two_predicts_classifies_and_regresses(exported: tuple[Path, s
 
 def test_chopsticks_predicts_a_label_for_a_length_and_a_person(exported: tuple[Path, str], load: Load) -> None:
     servable = load(exported[0] / "chopsticks" / "1")
-    inputs = {"length_mm": np.array([240.0, 330.0], np.float32), "person": np.array([0, 999], np.int64)}
+    inputs: dict[str, Array] = {
+        "length_mm": np.array([240.0, 330.0], np.float32),
+        "person": np.array([0, 999], np.int64),
+    }
     outputs = servable.run("serving_default", inputs, ["probabilities", "label"], None)
     np.testing.assert_allclose(outputs["probabilities"].sum(axis=1), [1.0, 1.0], rtol=1e-5)
     best, longest = outputs["label"].tolist()
@@ -72,7 +75,7 @@ def test_chopsticks_classifies_and_regresses_examples(exported: tuple[Path, str]
     servable = load(exported[0] / "chopsticks" / "1")
     assert servable.signatures["classify"].method_name == CLASSIFY_METHOD_NAME
     assert servable.signatures["regress"].method_name == REGRESS_METHOD_NAME
-    lengths, persons = [180.0, 240.0], [3, 3]
+    lengths, persons = [330.0, 240.0], [3, 3]
     inputs = {"inputs": examples(length_mm=lengths, person=persons)}
     outputs = servable.run("classify", inputs, ["classes", "scores"], None)
     assert outputs["classes"].tolist() == [[b"low", b"medium", b"high"]] * 2
@@ -82,9 +85,9 @@ def test_chopsticks_classifies_and_regresses_examples(exported: tuple[Path, str]
         ["probabilities"],
         None,
     )
-    np.testing.assert_allclose(outputs["scores"], predicted["probabilities"], rtol=1e-5)
-    short, best = servable.run("regress", inputs, ["outputs"], None)["outputs"].tolist()
-    assert short < best
+    assert np.allclose(outputs["scores"].tolist(), predicted["probabilities"].tolist(), rtol=1e-5)
+    longest, best = servable.run("regress", inputs, ["outputs"], None)["outputs"].tolist()
+    assert longest < best
 
 
 def test_chopsticks_learns_and_says_how_well(exported: tuple[Path, str]) -> None:
@@ -146,7 +149,11 @@ def test_an_export_that_fails_leaves_nothing(tmp_path: Path, monkeypatch: pytest
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [(["--models", "mlp,resnet"], "unknown resnet"), (["--versions", "one"], "expected numbers"), (["--versions", "-1"], "not negative")],
+    [
+        (["--models", "mlp,resnet"], "unknown resnet"),
+        (["--versions", "one"], "expected numbers"),
+        (["--versions", "-1"], "not negative"),
+    ],
 )
 def test_wrong_arguments_are_explained(tmp_path: Path, arguments: list[str], message: str) -> None:
     result = CliRunner().invoke(main, ["--out", str(tmp_path), *arguments])

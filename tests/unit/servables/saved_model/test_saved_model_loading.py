@@ -1,5 +1,8 @@
 """Loading: exports of every kind, tags, session options, and files that are wrong."""
 
+# TensorFlow has no types, and its classes and decorators are used throughout.
+# mypy: disable-error-code="misc, untyped-decorator"
+
 from __future__ import annotations
 
 import shutil
@@ -85,7 +88,7 @@ def test_keras_export_with_preprocessing(tmp_path: Path, load: Load) -> None:
 def test_keras_models_saved_as_a_part_of_a_module_have_their_weights(tmp_path: Path, load: Load) -> None:
     """TF Serving answers such a model's requests with "Could not find variable": the restore op does not restore it."""
 
-    class Pair(tf.Module):  # type: ignore[misc]
+    class Pair(tf.Module):
         def __init__(self) -> None:
             super().__init__()
             # Of one name, so that only their places in the object graph tell their variables apart.
@@ -145,7 +148,7 @@ def test_a_checkpoint_of_another_model_does_not_load(module_path: Path, tf1_path
     path = copy_of(tf1_path, tmp_path)
     shutil.rmtree(path / "variables")
     shutil.copytree(module_path / "variables", path / "variables")
-    with pytest.raises(NotFound, match="^Key weight not found in checkpoint"):
+    with pytest.raises(NotFound, match=r"^Key weight not found in checkpoint"):
         load(path)
 
 
@@ -170,7 +173,7 @@ def test_a_graph_that_is_cut_short_does_not_load(module_path: Path, tmp_path: Pa
 def test_an_empty_graph_file_has_no_tags(module_path: Path, tmp_path: Path, load: Load) -> None:
     path = copy_of(module_path, tmp_path)
     (path / "saved_model.pb").write_bytes(b"")
-    with pytest.raises(NotFound, match="Could not find meta graph def matching supplied tags: { serve }"):
+    with pytest.raises(NotFound, match=r"Could not find meta graph def matching supplied tags: \{ serve \}"):
         load(path)
 
 

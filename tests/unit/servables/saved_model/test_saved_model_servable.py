@@ -70,15 +70,15 @@ def test_mutable_tables_are_restored(module_servable: Servable) -> None:
 
 def test_scalar_outputs_are_arrays(module_servable: Servable) -> None:
     outputs = module_servable.run("pure", {"x": floats(1.0, 2.0), "s": strings()}, ["rows", "motto"], None)
-    assert [(array.shape, array.dtype, array.item()) for array in outputs.values()] == [
-        ((), np.int32, 2),
-        ((), np.object_, b"zero\0"),
+    assert [(array.shape, array.dtype.name, array.item()) for array in outputs.values()] == [
+        ((), "int32", 2),
+        ((), "object", b"zero\0"),
     ]
 
 
-def test_empty_strings_arrays_stay_strings(module_servable: Servable) -> None:
+def test_an_empty_array_of_strings_stays_one(module_servable: Servable) -> None:
     outputs = module_servable.run("pure", {"x": floats(), "s": strings()}, ["shouted"], None)
-    assert (outputs["shouted"].dtype, outputs["shouted"].shape) == (np.object_, (0,))
+    assert (outputs["shouted"].dtype.name, outputs["shouted"].shape) == ("object", (0,))
 
 
 def test_outputs_come_in_the_order_asked_for(module_servable: Servable) -> None:

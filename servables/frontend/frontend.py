@@ -1,0 +1,132 @@
+"""One frontend process: both listeners, the handler behind them, and the router; without Ray.
+
+frontend = Frontend(options, channel_factory)
+frontend.bind()              holds the ports
+left = frontend.apply(map)   routes by the map; again for every new one
+await frontend.start()       accepts
+await frontend.drain(t)      accepts no more, lets finish what is under way
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from cluster.core.errors import Unavailable
+from cluster.core.serving_map import ServingMap
+from servables.frontend.frame_channel import FrameChannelFactory
+from servables.frontend.grpc_listener import GrpcListener
+from servables.frontend.grpc_services import GrpcServices
+from servables.frontend.http_listener import HttpLimits, HttpListener
+from servables.frontend.inference import Inference
+from servables.frontend.rest import Rest, RestOptions
+from servables.frontend.servable_router import RouterLimits, ServableRouter
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FrontendOptions:
+    """What a frontend is told. A port of 0 turns its protocol off; `rest_api_timeout_s` None sets no limit.
+
+    `tensor_content`: gRPC Predict answers carry raw bytes in place of typed fields.
+    """
+
+    host: str = "0.0.0.0"
+    grpc_port: int = 8500
+    grpc_socket_path: str = ""
+    rest_api_port: int = 8501
+    rest_api_timeout_s: float | None = 30.0
+    enable_cors: bool = False
+    tensor_content: bool = False
+    http_limits: HttpLimits = field(default_factory=HttpLimits)
+    router_limits: RouterLimits = field(default_factory=RouterLimits)
+
+
+class Frontend:
+    """Used on one event loop, in the order above. Frontends of one node share its ports by SO_REUSEPORT."""
+
+    def __init__(self, options: FrontendOptions, channel_factory: FrameChannelFactory) -> None:
+        self._options = options
+        self._router = ServableRouter(channel_factory, options.router_limits)
+        inference = Inference(self._router)
+        self._grpc = GrpcServices(inference, tensor_content=options.tensor_content)
+        self._grpc_listener = GrpcListener(self._grpc.handlers())
+        rest = Rest(inference, RestOptions(timeout_s=options.rest_api_timeout_s, enable_cors=options.enable_cors))
+        self._http_listener = HttpListener(rest.handle, options.http_limits)
+        self._rest_socket: socket.socket | None = None
+        self._grpc_socket: socket.socket | None = None
+
+    @property
+    def in_flight(self) -> int:
+        """Requests, of both protocols, that have no answer yet."""
+        return self._http_listener.in_flight + self._grpc.in_flight
+
+    @property
+    def rest_port(self) -> int:
+        """The port that `bind` has got; for tests that ask for any."""
+        assert self._rest_socket is not None
+        port: int = self._rest_socket.getsockname()[1]
+        return port
+
+    def bind(self) -> None:
+        """Holds the ports, bound but not listening, so that they cannot be lost before `start`.
+
+        Raises Unavailable, naming the port, when one is taken. May be called again after that.
+        """
+        try:
+            if self._options.rest_api_port and self._rest_socket is None:
+                self._rest_socket = _bound(self._options.host, self._options.rest_api_port)
+            if self._options.grpc_port and self._grpc_socket is None:
+                self._grpc_socket = _bound(self._options.host, self._options.grpc_port)
+        except Unavailable:
+            self.release()
+            raise
+
+    def release(self) -> None:
+        """Gives up ports that are held and not listened on."""
+        for held in (self._rest_socket, self._grpc_socket):
+            if held is not None:
+                held.close()
+        self._rest_socket = self._grpc_socket = None
+
+    def apply(self, serving_map: ServingMap) -> asyncio.Future[None]:
+        """Routes by the map from now on; see `ServableRouter.apply` for the future."""
+        return self._router.apply(serving_map)
+
+    async def start(self) -> None:
+        """Accepts requests on the bound ports."""
+        addresses = list(self._grpc_addresses())
+        if addresses:
+            await self._grpc_listener.start(addresses)
+        if self._grpc_socket is not None:  # grpc has bound the port beside it
+            self._grpc_socket.close()
+            self._grpc_socket = None
+        if self._rest_socket is not None:
+            await self._http_listener.start(self._rest_socket)
+
+    async def drain(self, timeout_s: float) -> None:
+        """Accepts nothing more and returns when what is under way has been answered, or given up after `timeout_s`."""
+        await asyncio.gather(self._http_listener.stop(timeout_s), self._grpc_listener.stop(timeout_s))
+
+    async def close(self) -> None:
+        """Ends the channels; after `drain`."""
+        await self._router.close()
+
+    def _grpc_addresses(self) -> Iterable[str]:
+        if self._grpc_socket is not None:
+            host = self._options.host
+            yield f"[{host}]:{self._options.grpc_port}" if ":" in host else f"{host}:{self._options.grpc_port}"
+        if self._options.grpc_socket_path:
+            yield f"unix:{self._options.grpc_socket_path}"
+
+
+def _bound(host: str, port: int) -> socket.socket:
+    bound = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        bound.bind((host, port))
+    except OSError as error:
+        bound.close()
+        raise Unavailable(f"port {port} of {host} cannot be used: {error.strerror or error}") from error
+    return bound

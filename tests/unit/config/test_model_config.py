@@ -1,0 +1,160 @@
+from __future__ import annotations
+
+import pytest
+
+from cluster.config.model_config import (
+    All,
+    Latest,
+    ModelConfig,
+    ModelServerConfig,
+    Specific,
+    VersionPolicy,
+    parse_model_server_config,
+)
+from cluster.core.errors import ConfigError
+
+
+def parse(text: str) -> ModelServerConfig:
+    return parse_model_server_config(text, "/models/models.config")
+
+
+def parse_model(fields: str) -> ModelConfig:
+    (model,) = parse(f"model_config_list {{ config {{ name: 'm' base_path: '/models/m' {fields} }} }}").models
+    return model
+
+
+def refusal(text: str) -> str:
+    with pytest.raises(ConfigError) as refused:
+        parse(text)
+    assert "\n" not in refused.value.message
+    return refused.value.message
+
+
+def test_reads_the_example_of_tensorflow_servings_guide() -> None:
+    config = parse(
+        """
+        # Comments and commas between fields are allowed.
+        model_config_list {
+          config {
+            name: 'my_first_model',
+            base_path: '/tmp/my_first_model/',
+            model_platform: 'tensorflow'
+          }
+          config {
+            name: 'my_second_model'
+            base_path: 's3://bucket/my_second_model'
+            model_platform: 'tensorflow'
+            model_version_policy { specific { versions: 42 versions: 43 } }
+          }
+        }
+        """
+    )
+    assert config == ModelServerConfig(
+        (
+            ModelConfig("my_first_model", "/tmp/my_first_model/"),
+            ModelConfig("my_second_model", "s3://bucket/my_second_model", version_policy=Specific(frozenset({42, 43}))),
+        )
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "policy"),
+    [
+        ("", Latest(1)),
+        ("model_version_policy {}", Latest(1)),
+        ("model_version_policy { latest {} }", Latest(1)),
+        ("model_version_policy { latest { num_versions: 0 } }", Latest(1)),
+        ("model_version_policy { latest { num_versions: 3 } }", Latest(3)),
+        ("model_version_policy { all {} }", All()),
+        ("model_version_policy { specific { versions: 7 versions: 7 } }", Specific(frozenset({7}))),
+        ("model_version_policy { specific {} }", Specific(frozenset())),
+    ],
+)
+def test_reads_version_policies(text: str, policy: VersionPolicy) -> None:
+    assert parse_model(f"model_platform: 'tensorflow' {text}").version_policy == policy
+
+
+def test_reads_the_deprecated_model_type() -> None:
+    assert parse_model("model_type: TENSORFLOW").platform == "tensorflow"
+
+
+def test_labels_and_logging_are_read_and_said_to_have_no_effect_yet() -> None:
+    model = parse_model(
+        "model_platform: 'tensorflow' version_labels { key: 'stable' value: 3 } "
+        "logging_config { sampling_config { sampling_rate: 1 } }"
+    )
+    assert model.version_labels == {"stable": 3}
+    assert ModelServerConfig((model,)).without_effect() == (
+        "model m: version_labels have no effect yet: requests by label are refused",
+        "model m: logging_config has no effect yet: no request is logged",
+    )
+    assert ModelServerConfig((ModelConfig("m", "/m"),)).without_effect() == ()
+
+
+@pytest.mark.parametrize("text", ["", "model_config_list {}", "# nothing"])
+def test_a_file_with_nothing_set_lists_no_model(text: str) -> None:
+    assert parse(text).models == ()
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        (
+            "name: 'm' base_path: 'm' model_platform: 'tensorflow'",
+            "Expected model m to have an absolute path or URI; got base_path()=m",
+        ),
+        ("name: 'm' model_platform: 'tensorflow'", "Expected model m to have an absolute path or URI; got base_path()="),
+        ("base_path: '/m' model_platform: 'tensorflow'", "the model with base_path '/m' has no name: add name: 'my_model'"),
+        (
+            "name: 'm' base_path: '/m'",
+            "Illegal setting neither ModelServerConfig::model_type (deprecated) nor ModelServerConfig::model_platform, "
+            "model name is m; add model_platform: 'tensorflow'",
+        ),
+        (
+            "name: 'm' base_path: '/m' model_platform: 'tensorflow' model_type: TENSORFLOW",
+            "Illegal setting both ModelServerConfig::model_type (deprecated) and ModelServerConfig::model_platform, "
+            "model name is m",
+        ),
+        (
+            "name: 'm' base_path: '/m' model_type: OTHER",
+            "ModelServerConfig::model_type choice 2 not supported, model name is m",
+        ),
+        (
+            "name: 'm' base_path: '/m' model_platform: 'caffe'",
+            "Model m requests unsupported platform caffe; expected one of hashmap, tensorflow",
+        ),
+        (
+            "name: 'm' base_path: '/m' model_platform: 'tensorflow' model_version_policy { specific { versions: -1 } }",
+            "specific { versions: -1 }: expected version numbers from 0 to 9223372036854775807",
+        ),
+    ],
+)
+def test_refuses_a_model(fields: str, message: str) -> None:
+    assert refusal(f"model_config_list {{ config {{ {fields} }} }}") == f"{message} (in /models/models.config)"
+
+
+def test_refuses_two_models_with_one_name() -> None:
+    one = "config { name: 'm' base_path: '/m' model_platform: 'tensorflow' }"
+    assert refusal(f"model_config_list {{ {one} {one} }}") == (
+        "Illegal to list model m multiple times in config list (in /models/models.config)"
+    )
+
+
+def test_refuses_a_custom_config() -> None:
+    assert refusal("custom_model_config {}").startswith("ModelServerConfig::custom_model_config is not supported")
+
+
+@pytest.mark.parametrize(
+    ("text", "place"),
+    [
+        ("model_config_list {\n  config { nam: 'm' } }", "2:12 :"),
+        ("model_config_list {\n  config { name: m } }", "2:18 :"),
+        ("model_config_list {", "1:19 :"),
+        ("models: 3", "1:1 :"),
+        ("model_config_list { config { version_labels { key: 'a' value: 99999999999999999999 } } }", "1:63 :"),
+    ],
+)
+def test_a_file_that_does_not_parse_is_shown_with_protobufs_own_message(text: str, place: str) -> None:
+    message = refusal(text)
+    assert message.startswith(f"Error parsing text-format tensorflow.serving.ModelServerConfig: {place}")
+    assert message.endswith(" (in /models/models.config)")

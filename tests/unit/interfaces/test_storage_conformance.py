@@ -1,0 +1,85 @@
+"""What every `Storage` owes to the source that looks at it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from cluster.core.errors import NotFound
+from cluster.sources.storage import LocalStorage, Storage
+from tests.fakes.fake_storage import FakeStorage
+
+
+@dataclass
+class Place:
+    """A storage with a base path that holds versions 1 and 2, and the means to change them."""
+
+    storage: Storage
+    base_path: str
+    change: Callable[[], None]  # writes to version 1
+    delete: Callable[[], None]  # deletes version 1
+
+
+def local(directory: Path) -> Place:
+    for child in ("1", "2"):
+        (directory / child).mkdir()
+        (directory / child / "saved_model.pb").write_bytes(b"graph")
+
+    def delete() -> None:
+        (directory / "1" / "saved_model.pb").unlink()
+        (directory / "1").rmdir()
+
+    return Place(LocalStorage(), str(directory), lambda: (directory / "1" / "more").write_bytes(b"data") and None, delete)
+
+
+def fake(_: Path) -> Place:
+    storage = FakeStorage()
+    storage.put("/models/m", "1", "one", size_bytes=5)
+    storage.put("/models/m", "2", "two", size_bytes=5)
+    return Place(
+        storage,
+        "/models/m",
+        lambda: storage.put("/models/m", "1", "more", size_bytes=9),
+        lambda: storage.remove("/models/m", "1"),
+    )
+
+
+@pytest.fixture(params=[local, fake])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    made: Place = request.param(tmp_path)
+    return made
+
+
+def test_lists_what_lies_directly_under_a_base_path(place: Place) -> None:
+    assert sorted(place.storage.children(place.base_path)) == ["1", "2"]
+
+
+def test_gives_the_same_fingerprint_while_nothing_changes(place: Place) -> None:
+    path = place.storage.join(place.base_path, "1")
+    first, second = place.storage.tree(path), place.storage.tree(path)
+    assert (first.fingerprint, first.size_bytes, first.entries) == (second.fingerprint, second.size_bytes, second.entries)
+    assert first.size_bytes == 5
+
+
+def test_gives_another_fingerprint_and_size_when_files_change(place: Place) -> None:
+    path = place.storage.join(place.base_path, "1")
+    before = place.storage.tree(path)
+    place.change()
+    after = place.storage.tree(path)
+    assert after.fingerprint != before.fingerprint
+    assert after.size_bytes == 9
+
+
+def test_says_not_found_for_a_version_that_is_gone(place: Place) -> None:
+    place.delete()
+    assert list(place.storage.children(place.base_path)) == ["2"]
+    with pytest.raises(NotFound):
+        place.storage.tree(place.storage.join(place.base_path, "1"))
+
+
+def test_says_not_found_for_a_missing_base_path(place: Place) -> None:
+    with pytest.raises(NotFound):
+        place.storage.children(place.base_path + "-other")
