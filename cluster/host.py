@@ -176,7 +176,9 @@ def connected(address: str | None, object_store_memory_bytes: int = 0) -> Iterat
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_SERVE_ENABLE_HA_PROXY", "0")
-    import ray
+    if address is not None:
+        _use_token()
+    import ray  # reads its environment when it is imported
 
     common: dict[str, Any] = {"namespace": NAMESPACE, "log_to_driver": False, "logging_level": logging.WARNING}
     try:
@@ -190,7 +192,6 @@ def connected(address: str | None, object_store_memory_bytes: int = 0) -> Iterat
             )
         else:
             _check_reachable(address)
-            _use_token()
             ray.init(address=address, runtime_env=_code(), **common)
     except (ConnectionError, RuntimeError, OSError, ValueError) as error:
         what = "Ray cannot be started" if address is None else f"no Ray cluster answers at {address}"

@@ -199,7 +199,7 @@ def _on_cluster(address: str, act: Any, names: set[str] | None) -> list[Any]:
                 if server.record() is not None:
                     results.append(act(server))
     except Unavailable:
-        if address != "auto" and names is None:
+        if address != "auto":
             raise
     return results
 

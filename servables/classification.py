@@ -26,7 +26,7 @@ _Array = NDArray[Any]
 
 
 def classification_call(
-    signatures: Mapping[str, Signature], signature_name: str, examples: NDArray[np.object_]
+    signatures: Mapping[str, Signature], signature_name: str, examples: _Array
 ) -> tuple[str, dict[str, _Array], tuple[str, ...]]:
     """What classifies `examples`: the signature's name ("" means the default one), its inputs, and the outputs to ask for.
 
@@ -68,7 +68,7 @@ def classifications(signature: Signature, outputs: Mapping[str, _Array], rows: i
 
 
 def regression_call(
-    signatures: Mapping[str, Signature], signature_name: str, examples: NDArray[np.object_]
+    signatures: Mapping[str, Signature], signature_name: str, examples: _Array
 ) -> tuple[str, dict[str, _Array], tuple[str, ...]]:
     """As `classification_call`, for a value for each of `examples`."""
     name, signature = _find(signatures, signature_name)

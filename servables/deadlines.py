@@ -31,6 +31,10 @@ class Deadlines(Generic[W]):
         self._added = 0
         self._sweep_at = _MIN_COMPACTED
 
+    def __len__(self) -> int:
+        """What is kept, waiting or not."""
+        return len(self._heap)
+
     def add(self, waiter: W) -> None:
         if waiter.deadline == math.inf:
             return

@@ -40,7 +40,7 @@ class DirectRunner(Runner):
 
     @property
     def running(self) -> int:
-        """Calls that have begun and not ended."""
+        """Calls that a thread has in hand."""
         return self._threads.busy
 
     def submit(self, call: Call, on_reply: OnReply) -> Submission:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Sequence
 
 from servables.call import Reply
 from servables.runner import OnReply
@@ -21,9 +21,9 @@ class ReplyQueue:
         self._replies: deque[tuple[OnReply, Reply]] = deque()
         self._woken = False
 
-    def post(self, replies: Iterable[tuple[OnReply, Reply]]) -> None:
+    def post(self, replies: Sequence[tuple[OnReply, Reply]]) -> None:
         self._replies.extend(replies)
-        if not self._woken:
+        if replies and not self._woken:
             self._woken = True
             self._loop.call_soon_threadsafe(self.deliver)
 

@@ -67,12 +67,12 @@ class WorkerThreads(Generic[W]):
             self._waking = True
             self._work_added.notify()
         elif len(self._threads) < self._num_threads:
-            self._waking = True
-            # A process may exit while a servable hangs.
+            # A daemon, so that the process can exit while a servable hangs.
             thread = threading.Thread(target=self._work, name=f"{self._name}_{len(self._threads)}", daemon=True)
+            thread.start()
             self._threads.append(thread)
             self._running_threads += 1
-            thread.start()
+            self._waking = True
 
     async def close(self) -> None:
         """Waits until what is due has been done and all threads have ended. Nothing may be added any more."""

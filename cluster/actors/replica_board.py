@@ -76,9 +76,8 @@ class ReplicaBoard:
         held = self._application(report.application)
         if report.replica_id not in held.claims.holders():
             held.claims.adopt(Claim(report.replica_id, report.pid, report.slot))
-        if held.reports.get(report.replica_id) != report:
-            held.reports[report.replica_id] = report
-            self._changed.notify()
+        held.reports[report.replica_id] = report
+        self._changed.notify()  # also ends the poll that this one replaces
         application = report.application
 
         def superseded() -> bool:

@@ -20,4 +20,4 @@ class BatchingParameters(BaseModel):
     allowed_batch_sizes: tuple[int, ...] = ()
     pad_variable_length_inputs: bool = False
     enable_large_batch_splitting: bool = False
-    max_execution_batch_size: int | None = None
+    max_execution_batch_size: int | None = Field(default=None, ge=1)

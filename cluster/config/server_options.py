@@ -201,7 +201,10 @@ class ServerOptions:
         0, Group.TENSORFLOW, "Threads of a session between ops; 0 lets TensorFlow choose.", metavar="COUNT", minimum=0
     )
     enable_signature_method_name_check: bool = flag(
-        False, Group.TENSORFLOW, "Let Classify and Regress use only signatures with their own method_name."
+        False,
+        Group.TENSORFLOW,
+        "Let Classify and Regress use only signatures with their own method_name.",
+        meanwhile="method names are not checked",
     )
     tensorflow_session_config_file: str = flag(
         "",

@@ -229,11 +229,11 @@ class BatchScheduler(Generic[T]):
             task.slices = [TaskSlice(task, 0, 0, task.rows)]
             return task.slices
         start = 0
-        rows = room or self._max_execution_rows
         while start < task.rows:
+            # The first slice fills the open batch, if that takes any.
+            rows = min((0 if start else room) or self._max_execution_rows, task.rows - start)
             task.slices.append(TaskSlice(task, len(task.slices), start, rows))
             start += rows
-            rows = min(self._max_execution_rows, task.rows - start)
         return task.slices
 
     def _append(self, queue: _Queue[T], piece: TaskSlice[T], now: float) -> None:

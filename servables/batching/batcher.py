@@ -115,17 +115,19 @@ class Batcher(Runner):
         self._run_together(tuple(batch.slices))
 
     def _run_together(self, slices: Sequence[_Slice]) -> None:
+        outcomes: Sequence[dict[str, Array] | Status] | None = None
         try:
-            outputs = self._outputs(slices)
+            outcomes = self._outputs(slices)
         except BaseException as error:  # even one that asks the process to exit must not cost the thread its replies
-            if len(slices) > 1 and self._servable.deterministic:
-                logger.info("a batch of %d calls failed and is run apart: %r", len(slices), error)
-                self._run_apart(slices)
+            if len(slices) == 1 or not self._servable.deterministic:
+                outcomes = [status_of(error)] * len(slices)
             else:
-                status = status_of(error)
-                self._settle([(piece, status) for piece in slices])
+                logger.info("a batch of %d calls failed and is run apart: %r", len(slices), error)
+        # Out of the handler, where the error would keep the arrays of the failed run alive.
+        if outcomes is None:
+            self._run_apart(slices)
         else:
-            self._settle(zip(slices, outputs, strict=True))
+            self._settle(zip(slices, outcomes, strict=True))
 
     def _run_apart(self, slices: Sequence[_Slice]) -> None:
         """Halves what failed, so that one bad call among n costs some log n runs."""
@@ -175,8 +177,7 @@ class Batcher(Runner):
         for task in tasks:
             self._answered(task)
             failed.append((task.on_reply, Reply(task.call.call_id, status=status)))
-        if failed:
-            self._replies.post(failed)
+        self._replies.post(failed)
 
     def _answered(self, task: _BatchedCall) -> None:
         task.answered = True

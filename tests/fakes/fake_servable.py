@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -38,8 +39,8 @@ class Gate:
 class FakeServable(Servable):
     """Computes `function(inputs)`, by default `y = x / 2 + 2`, for every signature that it has.
 
-    `fails` gets the inputs of a run and returns the error to raise, if any. A run whose inputs make `held` true waits at `gate`.
-    `runs` are the rows of each run, in the order they began.
+    `fails` gets the inputs of a run and returns the error to raise, if any. A run whose inputs make `held` true waits at
+    `gate`. `runs` are the rows of each run, in the order they began.
     """
 
     def __init__(
@@ -88,4 +89,5 @@ class FakeServable(Servable):
 
 
 def half_plus_two(inputs: Mapping[str, Array]) -> dict[str, Array]:
-    return {"y": np.asarray(inputs["x"] / 2 + 2)}
+    x: Any = inputs["x"]
+    return {"y": np.asarray(x / 2 + 2)}

@@ -44,9 +44,7 @@ SERVER = ServerStatus(
                 ),
             ),
         ),
-        ModelStatus(
-            name="lost", base_path="/models/lost", source_error="Could not find base path /models/lost for servable lost"
-        ),
+        ModelStatus(name="lost", base_path="/models/lost", source_error="Could not find base path /models/lost"),
         ModelStatus(name="new", base_path="/models/new"),
     ),
     capacity=ResourceTotals(cpus=8, memory_bytes=32 << 30, gpus=2, gpu_memory_bytes=48 << 30),
@@ -174,7 +172,7 @@ class TestStatus:
             "MODEL          VERSION  STATE      REPLICAS  NODES     LOADS  STATUS\n"
             "half_plus_two  124      END        0/0       -         6      INVALID_ARGUMENT: not a SavedModel [/m/124]\n"
             "half_plus_two  123      AVAILABLE  2/2       a1b2c3d4  1      OK\n"
-            "lost           -        -          -         -         -      Could not find base path /models/lost for servable lost\n"
+            "lost           -        -          -         -         -      Could not find base path /models/lost\n"
             "new            -        -          -         -         -      no versions in /models/new\n"
             "\n"
             "NODE      ADDRESS   ALIVE  FRONTENDS  GPUS\n"
@@ -252,7 +250,7 @@ class TestFailures:
         [
             (["--model_name=m"], "The server's flags follow the word serve: aspired serve --model_name=..."),
             (["frobnicate"], "No such command 'frobnicate'"),
-            (["status", "--jsno"], "No such option: --jsno"),
+            (["status", "--jsno"], "--jsno"),
         ],
     )
     def test_a_wrong_command_is_one_line_and_status_2(self, arguments: list[str], words: str) -> None:

@@ -28,11 +28,14 @@ def local(directory: Path) -> Place:
         (directory / child).mkdir()
         (directory / child / "saved_model.pb").write_bytes(b"graph")
 
+    def change() -> None:
+        (directory / "1" / "more").write_bytes(b"data")
+
     def delete() -> None:
         (directory / "1" / "saved_model.pb").unlink()
         (directory / "1").rmdir()
 
-    return Place(LocalStorage(), str(directory), lambda: (directory / "1" / "more").write_bytes(b"data") and None, delete)
+    return Place(LocalStorage(), str(directory), change, delete)
 
 
 def fake(_: Path) -> Place:
