@@ -164,7 +164,7 @@ def _tensor(value: Any, info: TensorInfo) -> Array:
             strings.flat[index] = _string(item)
         array = strings
     else:
-        array = np.asarray(value, dtype=info.dtype.numpy_dtype)
+        array = np.asarray(value, dtype=to_numpy(info.dtype))
     if array.size == 0 and info.shape is not None and len(info.shape) > array.ndim:
         # JSON cannot tell [0, 3] from [0]; the signature can.
         array = array.reshape(array.shape + tuple(max(size, 0) for size in info.shape[array.ndim :]))

@@ -53,7 +53,7 @@ def cast_input(name: str, value: ArrayLike, info: TensorInfo) -> Array:
     """The value as an array of the signature's dtype."""
     if info.dtype is DataType.DT_STRING:
         return _string_array(name, value)
-    wanted = info.dtype.numpy_dtype
+    wanted = to_numpy(info.dtype)
     typed = isinstance(value, np.ndarray | np.generic) or hasattr(value, "__array__")
     try:
         array = np.asarray(value)

@@ -30,6 +30,8 @@ NOT_SERVING = b""
 """What a frame is answered with by a replica whose gate is closed: nothing of it has run or will run."""
 PLASMA_THRESHOLD_BYTES = 1 << 20
 """Replies from this size on go through the object store when their frame came that way."""
+GATHER_S = 0.0005
+"""How long the first replies of a frame wait for others; the rest of a frame never waits for a slow one."""
 CLAIM_INTERVAL_S = 0.2
 RELOAD_INTERVAL_S = 5.0
 
@@ -123,6 +125,9 @@ class VersionReplica:
         try:
             while waiting:
                 await wake.wait()
+                if len(done) < waiting:
+                    # Each message costs as much as many calls: those that end together travel together.
+                    await asyncio.sleep(GATHER_S)
                 wake.clear()
                 replies, done[:] = tuple(done), ()
                 waiting -= len(replies)
@@ -146,10 +151,8 @@ class VersionReplica:
         """Answers as soon as a replica of the deployment takes work; frontends wait in it for one that has died."""
 
     def _submit(self, frontend_id: str, call: Call, on_reply: Any) -> None:
-        submission = self._runner.submit(call, on_reply)
-        # A call may have been answered within submit; then there is nothing left to cancel.
-        if call.timeout_s is None or call.timeout_s > 0:
-            self._submissions[frontend_id, call.call_id] = submission
+        # A runner never answers within submit, so the reply finds the submission here.
+        self._submissions[frontend_id, call.call_id] = self._runner.submit(call, on_reply)
 
     def _leave(self) -> None:
         self._gate.leave(1)

@@ -38,8 +38,8 @@ class RouterLimits:
     when nothing else is outstanding, however large it is; the same goes for a frame's byte limit.
     """
 
-    max_young_frames: int = 2
-    young_frame_s: float = 0.002
+    max_young_frames: int = 1
+    young_frame_s: float = 0.005
     max_frame_calls: int = 1024
     max_frame_bytes: int = 1 << 20
     max_outstanding_calls: int = 16_384
