@@ -1,9 +1,9 @@
 """The process that hosts a server: `aspired serve` starts it in a session of its own and talks to it over pipes.
 
-A session of its own, because a signal to the command's process group (Ctrl-C, a supervisor) would otherwise kill Ray before the
-server has drained. It reads the config (pickled, with its length in front) and then one command a line from standard input,
-and writes one JSON event a line to standard output; logs go to standard error, which is a file. When standard input ends without a
-command, the one who started it has died: it drains and ends too.
+A session of its own, because a signal to the command's process group (Ctrl-C, a supervisor) would otherwise kill Ray before
+the server has drained. It reads the config (pickled, with its length in front) and then one command a line from standard
+input, and writes one JSON event a line to standard output; logs go to standard error, which is a file. When standard input
+ends without a command, the one who started it has died: it drains and ends too.
 """
 
 from __future__ import annotations
@@ -93,8 +93,9 @@ def main() -> int:
     events = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
     pipes = HostPipes(sys.stdin.buffer, events)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     config, log_path = pipes.read_config()
+    level = config.options.log_level.upper()
+    logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     pipes.listen()
     try:
         _host(config, log_path, pipes)
@@ -133,7 +134,7 @@ def _host(config: ServerConfig, log_path: Path, pipes: HostPipes) -> None:
             if options.detach and pipes.wait_detached() and not owns_ray:
                 records.save(started)
                 return
-            # A detached server with a Ray of its own: Ray ends with this process, so it stays, in the background, until SIGTERM.
+            # Detached, with a Ray of its own, which ends with this process: it stays, in the background, until SIGTERM.
             pipes.wait_stopped()
         except BaseException:
             server.stop(0.0)

@@ -37,7 +37,8 @@ def _check_free(host: str, flag: str, port: int) -> None:
         _bound(host, port, socket.SO_REUSEADDR).close()
     except OSError as error:
         raise Unavailable(
-            f"port {port} cannot be used: {(error.strerror or str(error)).lower()}; stop what listens there, or give another --{flag}"
+            f"port {port} cannot be used: {(error.strerror or str(error)).lower()}; "
+            f"stop what listens there, or give another --{flag}"
         ) from error
 
 

@@ -92,7 +92,7 @@ class Server:
             owns_ray=owns_ray,
             owns_serve=start_serve(),
         )
-        self._store.delete(_CHECKPOINT + self.name)
+        self._forget()
         self._store.save(_RECORD + self.name, record.model_dump_json().encode())
         self._start_manager(config)
         self._start_controller(config)
@@ -115,7 +115,9 @@ class Server:
         fleet = ServeFrontendFleet(
             self.name, frontend_options(options), self._manager, options.frontends_per_node, options.drain_timeout_s
         )
-        _actor(ManagerActor, manager_name(self.name)).remote(loaders, fleet, GpuNodeWatch(self.name), self._controller)
+        _actor(ManagerActor, manager_name(self.name)).remote(
+            loaders, fleet, GpuNodeWatch(self.name), self._controller, self._store, _ACCEPTING + self.name
+        )
 
     def _start_controller(self, config: ServerConfig) -> None:
         options = config.options
@@ -136,7 +138,7 @@ class Server:
         )
 
     def until_settled(self) -> Iterator[ControllerStatus]:
-        """The state of the models, again and again, until the first versions of all of them are available or have failed for good.
+        """The state of the models, again and again, until the first versions of all are available or have failed for good.
 
         Raises Unavailable when a frontend cannot get its ports.
         """
@@ -185,10 +187,13 @@ class Server:
                 ray.kill(link.handle())
             except Unavailable:
                 pass  # gone already
-        self._store.delete(_RECORD + self.name)
-        self._store.delete(_CHECKPOINT + self.name)
+        self._forget()
         if record is not None and record.owns_serve and not record.owns_ray and not serve.status().applications:
             serve.shutdown()
+
+    def _forget(self) -> None:
+        for kind in (_RECORD, _CHECKPOINT, _ACCEPTING):
+            self._store.delete(kind + self.name)
 
     def _try(self, link: ActorLink, method: str, *args: Any, timeout_s: float = CALL_TIMEOUT_S) -> Any:
         try:
@@ -244,6 +249,7 @@ def frontend_options(options: ServerOptions) -> FrontendOptions:
     return FrontendOptions(
         host=options.host,
         grpc_port=options.port,
+        grpc_socket_path=options.grpc_socket_path,
         rest_api_port=options.rest_api_port,
         rest_api_timeout_s=options.rest_api_timeout_in_ms / 1e3 if options.rest_api_timeout_in_ms > 0 else None,
         enable_cors=options.rest_api_enable_cors_support,
@@ -253,6 +259,7 @@ def frontend_options(options: ServerOptions) -> FrontendOptions:
 
 _RECORD = "server/"
 _CHECKPOINT = "checkpoint/"
+_ACCEPTING = "accepting/"
 
 
 def _actor(actor_class: type, name: str) -> Any:

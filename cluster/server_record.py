@@ -1,4 +1,4 @@
-"""What a server leaves behind for those who look for it: in the cluster's key-value store, and on the machine it was started on."""
+"""What a server leaves for those who look for it: in the cluster's key-value store, and on the machine it was started on."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 class ServerRecord(BaseModel):
     """One running server.
 
-    `ray_address` is the GCS's HOST:PORT. `owns_ray`: Ray was started for this server and ends with it; `owns_serve`: so was Serve.
+    `ray_address` is the GCS's HOST:PORT. `owns_ray`: Ray was started for this server and ends with it; `owns_serve`: so was
+    Serve.
     `host_pid` is the process that hosts the server on the machine it was started on, `host_started` tells that process from a
     later one of the same number; both are 0 once the server has been left to the cluster.
     """

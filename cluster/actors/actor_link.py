@@ -41,7 +41,7 @@ class ActorLink:
         return self._handle
 
     async def call(self, method: str, *args: Any) -> Any:
-        """The result of the actor's method; raises what it raised. Waits for an actor that is not there (yet, or for the moment)."""
+        """The result of the actor's method; raises what it raised. Waits for an actor that is not there at the moment."""
         told = False
         while True:
             try:

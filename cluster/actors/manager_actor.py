@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cluster.actors.actor_link import ActorLink
+from cluster.actors.checkpoint_store import CheckpointStore
 from cluster.actors.fleet import FrontendFleet, LoaderFactory, NodeWatch
 from cluster.actors.replica_board import ReplicaBoard
 from cluster.actors.serving_map_feed import ServingMapFeed
@@ -37,6 +38,7 @@ NODE_WATCH_INTERVAL_S = 1.0
 ADOPTION_TIMEOUT_S = 15.0
 """How long a restarted manager waits for the replicas of an application to report before it gives that one up."""
 QUIESCE_TIMEOUT_S = 40.0
+_ACCEPTING = b"accepting"
 
 logger = logging.getLogger(__name__)
 
@@ -54,22 +56,26 @@ class _Managed:
 class ManagerActor:
     """Carries out instructions; never decides which version should run.
 
-    Async Ray actor, detached, restarted without limit. Everything it knows it can read again: from Serve (through the loader
-    factory), from the replicas' polls and from the frontends' polls. Until it has, it publishes nothing (`ServingMapFeed`).
+    Async Ray actor, detached, restarted without limit. What it knows it can read again: from Serve (through the loader
+    factory), from the replicas' polls and from the frontends' polls; that the ports are to be open, from its checkpoint.
+    Until it has, it publishes nothing (`ServingMapFeed`).
     """
 
-    async def __init__(
+    async def __init__(  # type: ignore[misc]  # Ray awaits it on the actor's event loop
         self,
         loaders: LoaderFactory,
         fleet: FrontendFleet,
         node_watch: NodeWatch,
         controller: ActorLink,
-        accepting: bool = False,
+        store: CheckpointStore,
+        checkpoint_key: str,
     ) -> None:
         self._loaders = loaders
         self._fleet = fleet
         self._node_watch = node_watch
         self._controller = controller
+        self._store = store
+        self._checkpoint_key = checkpoint_key
         self._board = ReplicaBoard()
         self._feed = ServingMapFeed()
         self._managed: dict[ServableId, _Managed] = {}
@@ -131,6 +137,7 @@ class ManagerActor:
     async def accept(self) -> None:
         """Opens the ports on every node. The answer comes at once; `frontends` tells how far it is."""
         await self._observed.wait()
+        await asyncio.to_thread(self._store.save, self._checkpoint_key, _ACCEPTING)
         self._feed.set_accepting(True)
 
     async def frontends(self) -> tuple[FrontendReport, ...]:
@@ -140,6 +147,7 @@ class ManagerActor:
     async def drain_frontends(self, timeout_s: float) -> bool:
         """Closes the ports and waits until no frontend holds a request; False when some still do after `timeout_s`."""
         self._stopping = True
+        await asyncio.to_thread(self._store.delete, self._checkpoint_key)
         self._feed.set_accepting(False)
         return await self._feed.wait_for_frontends(
             lambda reports: all(not report.accepting and report.in_flight == 0 for report in reports), timeout_s
@@ -165,6 +173,7 @@ class ManagerActor:
         while not await self._tried(self._look_at_nodes()):
             await asyncio.sleep(NODE_WATCH_INTERVAL_S)
         await self._adopt()
+        self._feed.set_accepting(await asyncio.to_thread(self._store.load, self._checkpoint_key) == _ACCEPTING)
         self._observed.set()
         self._feed.publish_first()
         self._spawn(self._tell(self._cluster_observed()))

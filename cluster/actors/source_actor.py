@@ -51,7 +51,10 @@ class SourceActor:
         told_at = -RESEND_INTERVAL_S
         error_told = ""
         while True:
-            versions, error = await self._poll(stream)
+            if told is None or self._poll_interval_s > 0:
+                versions, error = await self._poll(stream)
+            else:
+                versions, error = told, ""
             now = time.monotonic()
             due = error != error_told or now - told_at >= RESEND_INTERVAL_S
             if versions is not None and (versions != told or due):

@@ -22,7 +22,7 @@ from cluster.client.results import Array, Class, Classifications, Prediction, Re
 from cluster.core.errors import Code, Internal, InvalidArgument, Unimplemented
 from cluster.core.servable_state import PublicState
 from servables.signatures import Signature, TensorInfo
-from servables.tensors import DataType
+from servables.tensors import DataType, to_numpy
 
 
 class RestCodec(Codec):

@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 from cluster.client.results import Array
 from cluster.core.errors import InvalidArgument
 from servables.signatures import Signature, TensorInfo
-from servables.tensors import DataType
+from servables.tensors import DataType, to_numpy
 
 
 def bind_inputs(inputs: ArrayLike | Mapping[str, ArrayLike], signature: Signature) -> dict[str, Array]:

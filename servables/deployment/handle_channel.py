@@ -46,8 +46,9 @@ class _Route:
 class HandleChannel(FrameChannel):
     """One version's frames, each a streaming call on the handle of the endpoint with the least in flight.
 
-    Serve chooses among the replicas of an endpoint and waits when there is none. When a replica dies, its frames end in ReplicaLost; those
-    that come after wait in one `ping` for its successor, not each in Serve's router, and their remaining time is counted down meanwhile.
+    Serve chooses among the replicas of an endpoint and waits when there is none. When a replica dies, its frames end in
+    ReplicaLost; those that come after wait in one `ping` for its successor, not each in Serve's router, and their remaining
+    time is counted down meanwhile.
     """
 
     def __init__(self, entry: ServableEntry, frontend_id: str) -> None:

@@ -49,8 +49,8 @@ def _runs() -> bool:
 class ServeApplications:
     """Deploys and deletes Serve applications without waiting for them; for use on an event loop.
 
-    A deployment's code version is fixed to the application's name: deploying the application again changes the set of its deployments and
-    their replica counts, and restarts nothing that stays (docs/architecture.md says how that was found).
+    A deployment's code version is fixed to the application's name: deploying the application again changes the set of its
+    deployments and their replica counts, and restarts nothing that stays (docs/architecture.md says how that was found).
     """
 
     async def deploy(self, name: str, deployments: Sequence[Any], arguments: Sequence[tuple[Any, ...]]) -> None:

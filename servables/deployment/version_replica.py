@@ -60,8 +60,8 @@ class ReplicaSpec:
 class VersionReplica:
     """Serve deployment class: a shell around a platform's `Servable`, its `Runner` and the `ReplicaGate`.
 
-    The constructor returns when the version is loaded, so Serve sends nothing here before. A load that fails is reported and waited out: raising
-    would make Serve start process after process.
+    The constructor returns when the version is loaded, so Serve sends nothing here before. A load that fails is reported and
+    waited out: raising would make Serve start process after process.
     """
 
     async def __init__(self, spec: ReplicaSpec, *_others: Any) -> None:  # type: ignore[misc]  # Serve awaits it

@@ -143,7 +143,8 @@ class GrpcServices:
 
     def _service(self, name: str, methods: dict[str, Method]) -> grpc.GenericRpcHandler[Any, Any]:
         return grpc.method_handlers_generic_handler(
-            name, {key: grpc.unary_unary_rpc_method_handler(self._behaviour(name, key, method)) for key, method in methods.items()}
+            name,
+            {key: grpc.unary_unary_rpc_method_handler(self._behaviour(name, key, method)) for key, method in methods.items()},
         )
 
     def _behaviour(self, service: str, name: str, method: Method) -> Callable[[bytes, Context], Awaitable[bytes]]:

@@ -190,7 +190,9 @@ def _parse_target(method: str, path: str) -> _Target:
     """What a path asks for. The same paths come again and again, and matching costs more than a look-up."""
     pattern = {"POST": _POST, "GET": _GET}.get(method)
     match = pattern.fullmatch(path) if pattern is not None else None
-    malformed = _Target(ModelSpec(""), error=_error_response(InvalidArgument(f"Malformed request: {method} {path}").to_status()))
+    malformed = _Target(
+        ModelSpec(""), error=_error_response(InvalidArgument(f"Malformed request: {method} {path}").to_status())
+    )
     if match is None:
         return malformed
     groups = match.groupdict()
