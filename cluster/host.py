@@ -165,8 +165,8 @@ def _news(status: ControllerStatus, record: ServerRecord) -> Iterator[str]:
         error = "" if state.status.ok else f": {state.status.message}"
         yield f"model {state.id.name} version {state.id.version}: {state.state.name}{error}"
     for stream in status.waiting:
-        error = status.source_errors.get(stream)
-        yield f"model {stream}: waiting for versions in {record.base_paths.get(stream)}" + (f" ({error})" if error else "")
+        why = status.source_errors.get(stream)
+        yield f"model {stream}: waiting for versions in {record.base_paths.get(stream)}" + (f" ({why})" if why else "")
 
 
 @contextlib.contextmanager
@@ -188,7 +188,6 @@ def connected(address: str | None, object_store_memory_bytes: int = 0) -> Iterat
                 address="local",
                 include_dashboard=False,
                 object_store_memory=object_store_memory_bytes,
-                _node_ip_address="127.0.0.1",
                 **common,
             )
         else:

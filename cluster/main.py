@@ -40,9 +40,9 @@ class Launcher(Protocol):
 
 def _ray_launcher() -> Launcher:
     # Ray takes a second or more to import: only the commands that need it pay.
-    from cluster import launcher
+    import cluster.launcher
 
-    return launcher
+    return cluster.launcher
 
 
 def main(

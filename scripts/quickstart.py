@@ -24,7 +24,9 @@ from cluster.core.errors import AspiredError, DeadlineExceeded, Unavailable, Unk
 from cluster.terminal import Terminal
 
 _WORK = Path(".aspired").resolve()
-_MODEL = "half_plus_two"
+# How well does somebody pinch food with chopsticks of this length? Trained by scripts/chopsticks.py in seconds.
+_MODEL = "chopsticks"
+_LENGTHS_MM, _PERSONS = [180.0, 240.0, 330.0], [3, 3, 3]
 _SERVER = "quickstart"
 _START_TIMEOUT_S = 300.0
 _STOP_TIMEOUT_S = 90.0
@@ -144,7 +146,8 @@ def _ask(terminal: Terminal, port: int, rest_api_port: int) -> None:
 
 def _rest_command(rest_api_port: int) -> list[str]:
     url = f"http://localhost:{rest_api_port}/v1/models/{_MODEL}:predict"
-    body = '{"instances": [1.0, 2.0, 5.0]}'
+    pairs = zip(_LENGTHS_MM, _PERSONS, strict=True)
+    body = json.dumps({"instances": [{"length_mm": length_mm, "person": person} for length_mm, person in pairs]})
     if shutil.which("curl"):
         return ["curl", "--silent", "--show-error", "--fail-with-body", "-d", body, url]
     code = f"import urllib.request as r; print(r.urlopen({url!r}, {body.encode()!r}).read().decode())"
@@ -152,10 +155,8 @@ def _rest_command(rest_api_port: int) -> list[str]:
 
 
 def _grpc_command(port: int) -> list[str]:
-    code = (
-        "from cluster.client import Client; "
-        f'print(Client("grpc://localhost:{port}").predict("{_MODEL}", {{"x": [[1.0], [2.0], [5.0]]}}))'
-    )
+    inputs = json.dumps({"length_mm": _LENGTHS_MM, "person": _PERSONS})
+    code = f'from cluster.client import Client; print(Client("grpc://localhost:{port}").predict("{_MODEL}", {inputs}))'
     return [_python(), "-c", code]
 
 
@@ -190,7 +191,7 @@ def _say_what_next(terminal: Terminal, port: int, rest_api_port: int) -> None:
     for what, command in (
         ("See what is loaded, and where", f"{_aspired()} status"),
         ("See the model's signatures", f"curl localhost:{rest_api_port}/v1/models/{_MODEL}/metadata"),
-        ("Roll out version 2 while it serves", f"{export} --versions 2 --offset-by-version"),
+        ("Roll out version 2 while it serves", f"{export} --versions 2"),
         (
             "Serve a model of your own",
             f"{_aspired()} serve --model_name=NAME --model_base_path=/path/to/NAME --rest_api_port=8501",

@@ -15,7 +15,7 @@ class Submission(Protocol):
     """One call in a runner's hands."""
 
     def cancel(self) -> None:
-        """Nobody waits any more: the call is dropped if it has not begun. It still gets its reply (CANCELLED, or its result)."""
+        """Nobody waits any more: the call is dropped if it has not begun. It still gets a reply (CANCELLED, or its result)."""
 
 
 class Runner(ABC):
@@ -25,8 +25,8 @@ class Runner(ABC):
     def submit(self, call: Call, on_reply: OnReply) -> Submission:
         """Takes a call; never blocks, never raises for what the call holds.
 
-        `on_reply` is called exactly once, on the event loop, also with an error (a full queue, a bad signature name, a timeout).
-        The call's `timeout_s` counts from now: an expired call is dropped before it runs.
+        `on_reply` is called exactly once, on the event loop and never within `submit`, also with an error (a full queue, a bad
+        signature name, a timeout). The call's `timeout_s` counts from now: an expired call is dropped before it runs.
         """
 
     @abstractmethod

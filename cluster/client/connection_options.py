@@ -14,7 +14,10 @@ FilePath: TypeAlias = str | os.PathLike[str]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TLSConfig:
-    """PEM files for https and grpcs targets. `ca_file` replaces the usual roots; `cert_file` and `key_file` are the client's own."""
+    """PEM files for https and grpcs targets.
+
+    `ca_file` replaces the usual roots; `cert_file` and `key_file` are the client's own.
+    """
 
     ca_file: FilePath | None = None
     cert_file: FilePath | None = None

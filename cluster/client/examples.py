@@ -69,7 +69,11 @@ def _feature_of(name: str, items: Sequence[Scalar], scalar: bool) -> Feature:
         raise InvalidArgument(f"Feature: {name} mixes {' and '.join(sorted(kind.value for kind in kinds))}")
     match next(iter(kinds), Kind.NONE):
         case Kind.BYTES:
-            return Feature(Kind.BYTES, tuple(v.encode() if isinstance(v, str) else bytes(v) for v in values), scalar)
+            return Feature(
+                Kind.BYTES,
+                tuple(v.encode() if isinstance(v, str) else v for v in values if isinstance(v, (str, bytes))),
+                scalar,
+            )
         case Kind.FLOAT:
             return Feature(Kind.FLOAT, tuple(map(float, values)), scalar)
         case Kind.INT64:

@@ -34,7 +34,7 @@ class GrpcTransport(Transport):
     def send(self, request: WireRequest, timeout_s: float | None) -> Outcome:
         method = self._methods.get(request.path)
         if method is None:
-            method = self._methods[request.path] = self._channel.unary_unary(request.path)
+            method = self._methods[request.path] = self._channel.unary_unary(request.path, None, None)
         try:
             return Outcome(method(request.body, timeout=timeout_s, metadata=self._metadata))
         except grpc.RpcError as error:
@@ -58,14 +58,14 @@ class AsyncGrpcTransport(AsyncTransport):
     async def send(self, request: WireRequest, timeout_s: float | None) -> Outcome:
         method = self._methods.get(request.path)
         if method is None:
-            method = self._methods[request.path] = self._channel.unary_unary(request.path)
+            method = self._methods[request.path] = self._channel.unary_unary(request.path, None, None)
         try:
             return Outcome(await method(request.body, timeout=timeout_s, metadata=self._metadata))
         except grpc.aio.AioRpcError as error:
             return _failure(error, self._target, timeout_s)
 
     async def close(self) -> None:
-        await self._channel.close()
+        await self._channel.close(None)
 
 
 def _channel_arguments(options: ConnectionOptions) -> list[tuple[str, int]]:

@@ -13,7 +13,8 @@ class RetryPolicy:
     """UNAVAILABLE is tried again, after a jittered pause, while the call's deadline allows; no other error is.
 
     In one attempt every target is asked, in turn, until one of them answers; `max_attempts` 1 means no pause, no repeat.
-    The pause before attempt n+1 is between half and all of `initial_backoff_s * backoff_multiplier**(n-1)`, at most `max_backoff_s`.
+    The pause before attempt n+1 is between half and all of `initial_backoff_s * backoff_multiplier**(n-1)`, at most
+    `max_backoff_s`.
     `resend` False is for models whose graph keeps state: only what certainly never reached a server is sent again.
     """
 

@@ -28,7 +28,8 @@ def bind_inputs(inputs: ArrayLike | Mapping[str, ArrayLike], signature: Signatur
     if not isinstance(inputs, Mapping):
         if len(signature.inputs) != 1:
             raise InvalidArgument(
-                f"The signature has {len(signature.inputs)} inputs ({_names(signature.inputs)}): pass a mapping from name to value"
+                f"The signature has {len(signature.inputs)} inputs ({_names(signature.inputs)}): "
+                "pass a mapping from name to value"
             )
         inputs = dict.fromkeys(signature.inputs, inputs)
     unknown = inputs.keys() - signature.inputs.keys()

@@ -20,7 +20,7 @@ class FrameChannel(ABC):
 
     @abstractmethod
     async def send(self, calls: Sequence[Call], on_replies: OnReplies) -> None:
-        """Delivers the calls to one replica; `on_replies` is called on the event loop, once or more, until each call has its reply.
+        """Delivers the calls to one replica; `on_replies` is called on the event loop until each call has its reply.
 
         Returns when every call has been answered. Raises, for those that have not:
         NotServing when none of them has run or will run (the gate is closed, or they never arrived), so they may go elsewhere;
