@@ -175,13 +175,8 @@ class Server:
         Steps that cannot be done are logged and passed over, so that what remains goes away all the same.
         """
         record = self.record()
-        progress("closing the ports and finishing requests under way")
-        if not self._try(self._manager, "drain_frontends", drain_timeout_s, timeout_s=drain_timeout_s + CALL_TIMEOUT_S):
-            logger.warning("some requests were still under way after %.0f s", drain_timeout_s)
-        progress("unloading")
-        self._try(self._controller, "stop")
-        self._try(self._controller, "wait_stopped", UNLOAD_TIMEOUT_S, timeout_s=UNLOAD_TIMEOUT_S + CALL_TIMEOUT_S)
-        self._try(self._manager, "remove_frontends", timeout_s=REMOVE_TIMEOUT_S + CALL_TIMEOUT_S)
+        if self._manager_lives():
+            self._drain(drain_timeout_s, progress)
         for link in (self._source, self._controller, self._manager):
             try:
                 ray.kill(link.handle())
@@ -190,6 +185,15 @@ class Server:
         self._forget()
         if record is not None and record.owns_serve and not record.owns_ray and not serve.status().applications:
             serve.shutdown()
+
+    def _drain(self, drain_timeout_s: float, progress: Callable[[str], None]) -> None:
+        progress("closing the ports and finishing requests under way")
+        if not self._try(self._manager, "drain_frontends", drain_timeout_s, timeout_s=drain_timeout_s + CALL_TIMEOUT_S):
+            logger.warning("some requests were still under way after %.0f s", drain_timeout_s)
+        progress("unloading")
+        self._try(self._controller, "stop")
+        self._try(self._controller, "wait_stopped", UNLOAD_TIMEOUT_S, timeout_s=UNLOAD_TIMEOUT_S + CALL_TIMEOUT_S)
+        self._try(self._manager, "remove_frontends", timeout_s=REMOVE_TIMEOUT_S + CALL_TIMEOUT_S)
 
     def _forget(self) -> None:
         for kind in (_RECORD, _CHECKPOINT, _ACCEPTING):
@@ -241,7 +245,7 @@ class Server:
         except GetTimeoutError as error:
             raise Unavailable(f"actor {link.name} has not answered within {timeout_s:.0f} s") from error
         except RayActorError as error:
-            raise Unavailable(f"actor {link.name} is gone") from error
+            raise Unavailable(f"actor {link.name} is gone; its log in Ray's session directory says why") from error
 
 
 def frontend_options(options: ServerOptions) -> FrontendOptions:

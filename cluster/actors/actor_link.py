@@ -37,7 +37,10 @@ class ActorLink:
             try:
                 self._handle = ray.get_actor(self.name, namespace=self.namespace)
             except ValueError as error:
-                raise Unavailable(f"no actor {self.name} in namespace {self.namespace}") from error
+                raise Unavailable(
+                    f"there is no actor {self.name} in namespace {self.namespace}; if it was there, its log in Ray's session "
+                    "directory says what has become of it"
+                ) from error
         return self._handle
 
     async def call(self, method: str, *args: Any) -> Any:

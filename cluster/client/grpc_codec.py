@@ -15,7 +15,7 @@ from cluster.client.model_metadata import ModelMetadata
 from cluster.client.model_spec import ModelSpec
 from cluster.client.model_status import VersionStatus
 from cluster.client.results import Array, Class, Classifications, Prediction, Regressions
-from cluster.core.errors import Code, Internal, InvalidArgument
+from cluster.core.errors import Code, DataLoss, Internal, InvalidArgument
 from cluster.core.servable_state import PublicState
 from cluster.protos import (
     ClassificationRequest,
@@ -151,5 +151,5 @@ def _example_proto(example: Example) -> Any:
 def _reading(method: str) -> Iterator[None]:
     try:
         yield
-    except (DecodeError, ValueError) as error:
+    except (DecodeError, ValueError, DataLoss, InvalidArgument) as error:
         raise Internal(f"Cannot read the {method} reply: {error}") from error

@@ -95,7 +95,7 @@ def _read(file: FilePath | None) -> bytes | None:
 def _failure(error: Any, target: Target, timeout_s: float | None) -> Outcome:
     code, message = Code(error.code().value[0]), error.details() or ""
     if code is Code.DEADLINE_EXCEEDED and message == _LOCAL_DEADLINE:
-        return Outcome(error=DeadlineExceeded(f"No reply from {target} within {timeout_s or 0:g} s"))
+        return Outcome(error=DeadlineExceeded(f"No reply from {target} within {timeout_s or 0:.3g} s"))
     if code is Code.UNAVAILABLE and message.startswith(_NO_CONNECTION):
         return Outcome(error=Unavailable(f"Cannot connect to {target}: {message}"), sent=False)
     return Outcome(error=error_for(code, message))

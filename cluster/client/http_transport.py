@@ -133,4 +133,4 @@ def _failure(error: httpx.HTTPError, target: Target, timeout_s: float | None, ex
 
 
 def _timed_out(target: Target, timeout_s: float | None, *, sent: bool = True) -> Outcome:
-    return Outcome(error=DeadlineExceeded(f"No reply from {target} within {timeout_s or 0:g} s"), sent=sent)
+    return Outcome(error=DeadlineExceeded(f"No reply from {target} within {timeout_s or 0:.3g} s"), sent=sent)

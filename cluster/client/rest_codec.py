@@ -35,8 +35,9 @@ class RestCodec(Codec):
         outputs: Sequence[str],
     ) -> WireRequest:
         document: dict[str, Any] = {"signature_name": signature_name} if signature_name else {}
-        document["inputs"] = {name: _json_value(name, array) for name, array in inputs.items()}
-        if all(map(_finite, inputs.values())):
+        values = {name: _json_value(name, array) for name, array in inputs.items()}
+        document["inputs"] = values
+        if all(map(_finite, values.values())):
             body = orjson.dumps(document, option=orjson.OPT_SERIALIZE_NUMPY)
         else:
             # orjson writes null for NaN and Infinity; json writes the bare words that TF Serving reads.
@@ -95,8 +96,8 @@ def _path(spec: ModelSpec) -> str:
     return path if spec.label is None else f"{path}/labels/{quote(spec.label, safe='')}"
 
 
-def _finite(array: Array) -> bool:
-    return array.dtype.kind not in "fcV" or bool(np.isfinite(array).all())
+def _finite(value: Any) -> bool:
+    return not isinstance(value, float | np.ndarray) or bool(np.isfinite(value).all())
 
 
 def _json_value(name: str, array: Array) -> Any:
@@ -205,4 +206,6 @@ def _signature(definition: Mapping[str, Any]) -> Signature:
 def _tensor_info(info: Mapping[str, Any]) -> TensorInfo:
     shape = info.get("tensor_shape", {})
     sizes = None if shape.get("unknown_rank") else tuple(int(dim.get("size", 0)) for dim in shape.get("dim", []))
-    return TensorInfo(name=info.get("name", ""), dtype=DataType[info["dtype"]], shape=sizes)
+    # A reference, as a TF1 variable is one, yields its value; a newer TensorFlow's types stay unknown.
+    dtype = DataType.__members__.get(info.get("dtype", "").removesuffix("_REF"), DataType.DT_INVALID)
+    return TensorInfo(name=info.get("name", ""), dtype=dtype, shape=sizes)

@@ -12,7 +12,7 @@ from numpy.typing import DTypeLike, NDArray
 from cluster.core.errors import InvalidArgument
 
 Array = NDArray[Any]
-"""A tensor. DT_STRING is an array of dtype object that holds `bytes`."""
+"""A tensor, possibly read-only (a view of the reply). DT_STRING is an array of dtype object that holds `bytes`."""
 
 
 class Prediction(Mapping[str, Array]):

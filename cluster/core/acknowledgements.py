@@ -27,7 +27,7 @@ class FrontendReport:
 class Acknowledgements:
     """The frontends that live, by lease: one that has not polled for `lease_s` is gone and is waited for no longer.
 
-    That a version may be added or removed is safe without it (the replica's gate refuses what comes late); it makes refusals rare.
+    Adding and removing versions is safe without it (the replica's gate refuses what comes late); it makes refusals rare.
     """
 
     lease_s: float

@@ -36,8 +36,8 @@ class ServableAction:
 class AspiredVersionPolicy(ABC):
     """Orders the loads and unloads of one stream (TF Serving: `core/aspired_version_policy.h`).
 
-    Stateless: the same snapshot gives the same answer, so asking again is harmless. The controller asks after every event, carries the
-    action out, and asks again until there is none.
+    Stateless: the same snapshot gives the same answer, so asking again is harmless. The controller asks after every event,
+    carries the action out, and asks again until there is none.
     """
 
     @abstractmethod

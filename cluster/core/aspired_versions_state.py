@@ -1,19 +1,21 @@
 """What the controller decides: which version is loaded, unloaded, retried or refused, and when.
 
-Pure: events in, instructions out, the time passed in (TF Serving: `core/aspired_versions_manager.cc` and `core/basic_manager.cc`,
-where threads do what here is data). docs/lifecycle.md tells the same as a story.
+Pure: events in, instructions out, the time passed in (TF Serving: `core/aspired_versions_manager.cc` and
+`core/basic_manager.cc`, where threads do what here is data). docs/lifecycle.md tells the same as a story.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 from cluster.core.aspired_version import AspiredVersion
-from cluster.core.aspired_version_policy import Action, AspiredVersionPolicy, VersionSnapshot
+from cluster.core.aspired_version_policy import Action, AspiredVersionPolicy
 from cluster.core.availability_preserving_policy import AvailabilityPreservingPolicy
-from cluster.core.errors import Cancelled, Code, ResourceExhausted, Status
+from cluster.core.errors import Cancelled, ResourceExhausted, Status
 from cluster.core.events import (
     CapacityChanged,
     ClusterObserved,
@@ -31,22 +33,18 @@ from cluster.core.events import (
     VersionsAspired,
 )
 from cluster.core.instructions import CancelLoad, Instruction, Load, Place, PublishStates, Quiesce, Unload
-from cluster.core.loader_harness import HarnessState, LoaderHarness
+from cluster.core.loader_harness import LEAVING, HarnessState, LoaderHarness
+from cluster.core.resource_estimate import replica_resources
 from cluster.core.resource_ledger import ResourceLedger
 from cluster.core.resource_preserving_policy import ResourcePreservingPolicy
-from cluster.core.resources import ReplicaResources
+from cluster.core.resources import Node, ReplicaResources, Slot
 from cluster.core.retrier import Retrier
 from cluster.core.servable_id import ServableId
-from cluster.core.servable_state import PublicState, ServableState
-
-PROCESS_OVERHEAD_BYTES = 256 << 20
-"""What a replica's process takes beside its model: the framework's own private memory, in main and in GPU memory."""
-ENDED_VERSIONS_KEPT = 100
-"""How many versions of one stream are remembered after their end."""
+from cluster.core.servable_state import ServableState
+from cluster.core.servable_stream import Ending, ServableStream
 
 _S = HarnessState
-_BUSY = frozenset({_S.LOAD_APPROVED, _S.LOADING, _S.UNLOAD_REQUESTED, _S.QUIESCING, _S.QUIESCED, _S.UNLOADING})
-_LEAVING = frozenset({_S.UNLOAD_REQUESTED, _S.QUIESCING, _S.QUIESCED, _S.UNLOADING})
+_BUSY = (_S.LOADING, *LEAVING)
 _LOAD_CANCELLED = Cancelled("Loading of servable cancelled").to_status()
 
 
@@ -59,34 +57,12 @@ class Options:
     max_concurrent_loads: int = 8
 
 
-@dataclass(slots=True)
-class _Stream:
-    """One servable stream. `aspired` None: no source has spoken for it yet, so nothing of it changes."""
-
-    name: str
-    options: StreamOptions = field(default_factory=StreamOptions)
-    configured: bool = False
-    aspired: tuple[AspiredVersion, ...] | None = None
-    pending: tuple[AspiredVersion, ...] | None = None
-    settled: bool = False
-    harnesses: dict[int, LoaderHarness] = field(default_factory=dict)
-    ended: dict[int, ServableState] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class _Failure:
-    """A terminal error from before a restart, and the files that it came from."""
-
-    status: Status
-    fingerprint: str
-    attempts: int
-
-
 class AspiredVersionsState:
     """The state machine of one server; owned by `ControllerActor`, fed one event at a time.
 
-    Call order: `restore` (at most once, before anything else), then `handle` for every event. Events may be repeated and may be late: what no
-    longer matches (by instruction id) is ignored. `now` is any clock that does not go back.
+    Call order: `restore` (at most once, before anything else), then `handle` for every event. Events may be repeated and may
+    be late: what no longer matches (by instruction id) is ignored. `now` is any clock that does not go back. `incarnation`
+    is new for each instance; it keeps apart the instruction ids of a controller and of the one that it replaces.
     """
 
     def __init__(self, options: Options, incarnation: str) -> None:
@@ -94,38 +70,39 @@ class AspiredVersionsState:
         self._incarnation = incarnation
         self._retrier = Retrier(options.max_num_load_retries, options.load_retry_interval_s)
         self._ledger = ResourceLedger()
-        self._streams: dict[str, _Stream] = {}
-        self._instructions = 0
-        self._stopping = False
-        self._room = 0
-        self._looked_for_room: dict[ServableId, int] = {}
+        self._streams: dict[str, ServableStream] = {}
         self._in_state: dict[HarnessState, dict[ServableId, LoaderHarness]] = {state: {} for state in HarnessState}
-        self._failures: dict[ServableId, _Failure] = {}
-        self._public: dict[ServableId, ServableState] = {}
-        self._dirty: dict[str, None] = {}
+        self._refused: dict[ServableId, LoaderHarness] = {}
+        self._misplaced: dict[ServableId, LoaderHarness] = {}
+        self._room = 0  # counts the times that room may have appeared
+        self._looked_for_room: dict[ServableId, int] = {}
+        self._dirty: dict[str, ServableStream] = {}
+        self._configured = False
+        self._stopping = False
         self._states_changed = False
+        self._instructions = 0
         self._out: list[Instruction] = []
 
     # -- what is asked
 
     def states(self) -> tuple[ServableState, ...]:
         """The public state of every version, those that have ended too, in order."""
-        return tuple(self._public[servable] for servable in sorted(self._public))
+        return tuple(chain.from_iterable(self._streams[name].states for name in sorted(self._streams)))
 
     def first_versions_settled(self) -> bool:
-        """Whether the first versions of every configured stream are available or have failed for good.
+        """Whether every configured stream has one of its first versions available, or had all of them fail for good.
 
         A stream without versions waits for them and holds nobody back.
         """
-        return all(stream.settled or not stream.aspired for stream in self._streams.values() if stream.configured)
+        return all(stream.settled or stream.waiting for stream in self._streams.values() if stream.configured)
 
     def waiting_streams(self) -> tuple[str, ...]:
         """The configured streams that have no version to serve yet."""
-        return tuple(name for name, stream in self._streams.items() if stream.configured and not stream.aspired)
+        return tuple(stream.name for stream in self._streams.values() if stream.configured and stream.waiting)
 
     def stopped(self) -> bool:
         """Nothing is loaded, and after StopRequested nothing will be."""
-        return self._stopping and not any(stream.harnesses for stream in self._streams.values())
+        return self._stopping and not any(self._in_state.values())
 
     def harness(self, servable: ServableId) -> LoaderHarness | None:
         """The version's harness, for looking; None once it has ended or was never aspired."""
@@ -139,35 +116,22 @@ class AspiredVersionsState:
 
     def next_wakeup(self, now: float) -> float | None:
         """When TimePassed will next do something; None when only events can."""
-        due = [harness.due for harness in self._in_state[_S.LOAD_REQUESTED].values() if harness.due > now]
-        return min(due, default=None)
+        return min((harness.due for harness in self._in_state[_S.LOAD_REQUESTED].values() if harness.due > now), default=None)
 
     # -- what is kept across restarts
 
     def checkpoint(self) -> dict[str, Any]:
         """What cannot be observed again: how versions have ended. JSON-able."""
-        ended = [
-            [state.id.name, state.id.version, int(state.status.code), state.status.message, *self._origin(state.id)]
-            for state in self.states()
-            if state.state is PublicState.END
-        ]
-        return {"ended": ended}
+        streams = (self._streams[name] for name in sorted(self._streams))
+        return {"ended": [ending.to_json() for stream in streams for ending in stream.endings()]}
 
     def restore(self, checkpoint: Mapping[str, Any]) -> None:
-        """Takes a checkpoint of an earlier incarnation. A version that had failed for good stays so until its files change."""
-        for name, number, code, message, fingerprint, attempts in checkpoint["ended"]:
-            servable = ServableId(name, number)
-            status = Status(Code(code), message)
-            if not status.ok:
-                self._failures[servable] = _Failure(status, fingerprint, attempts)
-            self._end(self._stream(name), ServableState(servable, PublicState.END, status))
-
-    def _origin(self, servable: ServableId) -> tuple[str, int]:
-        harness = self.harness(servable)
-        if harness is not None:
-            return harness.version.fingerprint, harness.attempts
-        failure = self._failures.get(servable)
-        return (failure.fingerprint, failure.attempts) if failure is not None else ("", 0)
+        """Takes an earlier incarnation's checkpoint. A version that had failed for good stays so until its files change."""
+        for kept in checkpoint["ended"]:
+            ending = Ending.from_json(kept)
+            self._stream(ending.id.name).end(ending)
+        for stream in self._streams.values():
+            self._states_changed |= stream.refresh_states()
 
     # -- events
 
@@ -178,12 +142,9 @@ class AspiredVersionsState:
             case StreamsConfigured():
                 self._configure(event.streams, now)
             case VersionsAspired():
-                self._aspire(event, now)
+                self._versions_aspired(event, now)
             case CapacityChanged():
-                self._ledger.set_nodes(event.nodes)
-                self._room += 1
-                self._move_off_lost_nodes()
-                self._place_anew()
+                self._capacity_changed(event.nodes)
             case Loaded():
                 self._loaded(event)
             case LoadFailed():
@@ -199,34 +160,40 @@ class AspiredVersionsState:
             case TimePassed():
                 pass
         self._decide(now)
-        self._publish()
+        if self._states_changed:
+            self._states_changed = False
+            self._out.append(PublishStates(self.states()))
         return self._out
 
     def _configure(self, streams: Mapping[str, StreamOptions], now: float) -> None:
         if self._stopping:
             return
+        self._configured = True
         for name, options in streams.items():
             stream = self._stream(name)
-            stream.options, stream.configured = options, True
-            self._touch(stream)
-        for stream in self._streams.values():
-            if stream.configured and stream.name not in streams:
-                stream.configured, stream.settled = False, False
+            if stream.configured and stream.options == options:
+                continue
             if not stream.configured:
+                stream.configured, stream.aspired = True, None
+            stream.options = options
+            self._look_again(stream)
+        for stream in self._streams.values():
+            if stream.name not in streams and (stream.configured or stream.aspired is None):
+                stream.configured, stream.settled, stream.pending = False, False, None
                 self._set_aspired(stream, (), now)
-                stream.aspired = None
 
-    def _aspire(self, event: VersionsAspired, now: float) -> None:
+    def _look_again(self, stream: ServableStream) -> None:
+        """The stream's options have changed, and with them what its versions need."""
+        for harness in stream.harnesses.values():
+            self._looked_for_room.pop(harness.id, None)
+            if harness.state is _S.READY:
+                self._misplaced[harness.id] = harness
+        self._touch(stream)
+
+    def _versions_aspired(self, event: VersionsAspired, now: float) -> None:
         stream = self._streams.get(event.stream)
-        if self._stopping or stream is None or not stream.configured:
-            return
-        # A version on its way out that is wanted again must have ended before it can begin anew.
-        wanted = {version.id.version for version in event.versions}
-        if any(harness.id.version in wanted and _is_going(harness) for harness in stream.harnesses.values()):
-            stream.pending = event.versions
-        else:
-            stream.pending = None
-            self._set_aspired(stream, event.versions, now)
+        if not self._stopping and stream is not None and stream.configured:
+            self._aspire(stream, event.versions, now)
 
     def _stop(self, now: float) -> None:
         self._stopping = True
@@ -234,27 +201,58 @@ class AspiredVersionsState:
             stream.pending = None
             self._set_aspired(stream, (), now)
 
+    def _capacity_changed(self, nodes: Sequence[Node]) -> None:
+        had_gpus = self._ledger.has_gpus
+        devices_changed = self._ledger.set_nodes(nodes)
+        self._room += 1
+        for harness in self._in_state[_S.LOADING].values():
+            self._start_over_if_lost(harness)
+        for state in (_S.READY, *LEAVING):
+            for harness in self._in_state[state].values():
+                self._give_up_lost_slots(harness)
+        if devices_changed:
+            self._misplaced.update(self._in_state[_S.READY])
+        if had_gpus != self._ledger.has_gpus:  # what exclusive GPUs ask of the policy
+            self._dirty.update(self._streams)
+
+    def _start_over_if_lost(self, harness: LoaderHarness) -> None:
+        """A load that has lost a node cannot end well, and that is not the version's fault: the attempt does not count."""
+        if harness.aspired and not harness.starting_over and self._ledger.existing(harness.slots) != harness.slots:
+            harness.attempts -= 1
+            self._start_over(harness)
+
+    def _give_up_lost_slots(self, harness: LoaderHarness) -> None:
+        left = self._ledger.existing(harness.slots)
+        if left != harness.slots:
+            harness.slots = left
+            self._ledger.adopt(harness.id, harness.resources, left)
+            self._misplaced[harness.id] = harness
+
     def _loaded(self, event: Loaded) -> None:
         harness = self.harness(event.id)
-        if harness is None or harness.state is not _S.LOADING or harness.instruction_id != event.instruction_id:
+        if harness is None or harness.state is _S.ERROR:
+            # A Load that was repeated after its end has come up, and nobody would ever take it down.
+            self._out.append(Unload(self._instruction_id(), event.id))
+            return
+        if harness.state is not _S.LOADING or harness.instruction_id != event.instruction_id:
             return
         harness.status = Status()
         harness.cancelling = harness.starting_over = False
         self._move(harness, _S.READY)
-        self._failures.pop(harness.id, None)
-        # Room may have come or gone while it loaded.
-        self._place_anew((harness,))
+        self._misplaced[harness.id] = harness  # nodes and options may have changed while it loaded
+        self._give_up_lost_slots(harness)
 
     def _load_failed(self, event: LoadFailed, now: float) -> None:
         harness = self.harness(event.id)
         if harness is None or harness.state is not _S.LOADING or harness.instruction_id != event.instruction_id:
             return
         self._release(harness)
-        over, harness.starting_over, harness.cancelling = harness.starting_over, False, False
+        starting_over = harness.starting_over
+        harness.cancelling = harness.starting_over = False
         if not harness.aspired:
             harness.status = _LOAD_CANCELLED
             self._move(harness, _S.DISABLED)
-        elif over:
+        elif starting_over:
             self._begin_again(harness, now)
         else:
             harness.status = event.status
@@ -270,9 +268,7 @@ class AspiredVersionsState:
         if harness is None or harness.state is not _S.QUIESCING or harness.instruction_id != event.instruction_id:
             return
         self._move(harness, _S.QUIESCED)
-        harness.instruction_id = self._instruction_id()
-        self._move(harness, _S.UNLOADING)
-        self._out.append(Unload(harness.instruction_id, harness.id))
+        self._begin_unload(harness)
 
     def _unloaded(self, event: Unloaded) -> None:
         harness = self.harness(event.id)
@@ -282,10 +278,19 @@ class AspiredVersionsState:
 
     # -- aspired lists
 
-    def _set_aspired(self, stream: _Stream, versions: Sequence[AspiredVersion], now: float) -> None:
+    def _aspire(self, stream: ServableStream, versions: Sequence[AspiredVersion], now: float) -> None:
+        """Takes a list, or keeps it until what is wanted again, on its way out, has ended."""
+        if stream.must_wait(versions):
+            stream.pending = tuple(versions)
+        else:
+            stream.pending = None
+            self._set_aspired(stream, versions, now)
+
+    def _set_aspired(self, stream: ServableStream, versions: Sequence[AspiredVersion], now: float) -> None:
         stream.aspired = tuple(versions)
         wanted = {version.id.version: version for version in versions}
-        for number, harness in list(stream.harnesses.items()):
+        stream.forgive(wanted.keys())
+        for number, harness in stream.harnesses.items():
             if number not in wanted:
                 self._unaspire(harness)
         for number, version in wanted.items():
@@ -297,18 +302,15 @@ class AspiredVersionsState:
                 self._files_changed(known, version, now)
         self._touch(stream)
 
-    def _add(self, stream: _Stream, version: AspiredVersion) -> LoaderHarness:
-        stream.ended.pop(version.id.version, None)
+    def _add(self, stream: ServableStream, version: AspiredVersion) -> LoaderHarness:
         harness = stream.harnesses[version.id.version] = LoaderHarness(version)
         self._in_state[_S.NEW][harness.id] = harness
-        failure = self._failures.get(version.id)
+        ending = stream.ended.pop(version.id.version, None)
         if not version.status.ok:
-            harness.status = version.status
-            self._move(harness, _S.ERROR)
-        elif failure is not None and failure.fingerprint == version.fingerprint and version.fingerprint:
-            harness.status, harness.attempts = failure.status, failure.attempts
-            harness.refused = failure.status.code is Code.RESOURCE_EXHAUSTED
-            self._move(harness, _S.ERROR)
+            self._fail(harness, version.status)
+        elif ending is not None and ending.stands_for(version):
+            harness.attempts = ending.attempts
+            self._fail(harness, ending.status, refused=ending.refused)
         return harness
 
     def _unaspire(self, harness: LoaderHarness) -> None:
@@ -317,11 +319,8 @@ class AspiredVersionsState:
             case _S.LOADING:
                 harness.starting_over = False
                 self._cancel(harness)
-            case _S.NEW:
-                self._move(harness, _S.DISABLED)
-            case _S.LOAD_REQUESTED:
-                if harness.attempts:
-                    harness.status = _LOAD_CANCELLED
+            case _S.NEW | _S.LOAD_REQUESTED:
+                harness.status = _LOAD_CANCELLED if harness.begun else Status()
                 self._move(harness, _S.DISABLED)
             case _S.ERROR:
                 self._move(harness, _S.DISABLED)
@@ -329,28 +328,22 @@ class AspiredVersionsState:
                 pass  # the policy says when a version that is ready may go
 
     def _files_changed(self, harness: LoaderHarness, version: AspiredVersion, now: float) -> None:
-        """A version that has not come up is begun anew with its new files, at once; one that serves goes on serving."""
-        if version == harness.version or harness.state in _LEAVING or harness.state is _S.READY:
+        """A version that has not come up begins anew with its new files, at once; one that serves goes on serving."""
+        if version == harness.version or harness.state is _S.READY:
             return
-        harness.version = version
-        match harness.state:
-            case _S.LOADING:
-                harness.starting_over = True
-                self._cancel(harness)
-            case _S.LOAD_REQUESTED:
-                harness.status, harness.attempts, harness.due = Status(), 0, now
-            case _S.ERROR:
-                self._heal(harness)
-            case _:
-                pass
-        if not version.status.ok and harness.state is _S.NEW:
-            harness.status = version.status
-            self._move(harness, _S.ERROR)
+        harness.version, harness.attempts, harness.status, harness.due = version, 0, Status(), now
+        self._looked_for_room.pop(harness.id, None)
+        if harness.state is _S.LOADING:
+            self._start_over(harness)
+            return
+        if harness.state is _S.ERROR:
+            self._heal(harness)
+        if not version.status.ok:
+            self._fail(harness, version.status)
 
-    def _heal(self, harness: LoaderHarness) -> None:
-        harness.status, harness.attempts, harness.refused = Status(), 0, False
-        self._failures.pop(harness.id, None)
-        self._move(harness, _S.NEW)
+    def _start_over(self, harness: LoaderHarness) -> None:
+        harness.starting_over = True
+        self._cancel(harness)
 
     def _cancel(self, harness: LoaderHarness) -> None:
         if not harness.cancelling:
@@ -358,281 +351,345 @@ class AspiredVersionsState:
             self._out.append(CancelLoad(harness.id))
 
     def _begin_again(self, harness: LoaderHarness, now: float) -> None:
-        harness.status, harness.attempts, harness.due = Status(), 0, now
-        self._move(harness, _S.LOAD_REQUESTED)
+        if harness.version.status.ok:
+            harness.due = now
+            self._move(harness, _S.LOAD_REQUESTED)
+        else:
+            self._fail(harness, harness.version.status)
+
+    def _fail(self, harness: LoaderHarness, status: Status, refused: bool = False) -> None:
+        harness.status, harness.refused = status, refused
+        self._move(harness, _S.ERROR)
+
+    def _heal(self, harness: LoaderHarness) -> None:
+        harness.status, harness.attempts, harness.refused = Status(), 0, False
+        self._looked_for_room.pop(harness.id, None)
+        self._move(harness, _S.NEW)
 
     # -- deciding
 
     def _decide(self, now: float) -> None:
-        """Lets the policies speak for every stream that has changed, then begins the loads for which there is room."""
-        while True:
+        """Lets the policies speak for every stream that has changed, then gives room to those that wait for it."""
+        room = None
+        while self._dirty or room != self._room:
+            room = self._room
             while self._dirty:
-                self._decide_stream(self._streams[self._pop_dirty()], now)
-            self._heal_refused()
+                self._decide_stream(self._dirty.pop(next(iter(self._dirty))), now)
+            self._place_misplaced()
+            self._heal_one_refused()
             self._begin_loads(now)
-            if not self._dirty:
-                return
 
-    def _decide_stream(self, stream: _Stream, now: float) -> None:
+    def _decide_stream(self, stream: ServableStream, now: float) -> None:
         self._forget_ended(stream)
-        if stream.pending is not None:
-            wanted = {version.id.version for version in stream.pending}
-            if not any(harness.id.version in wanted and _is_going(harness) for harness in stream.harnesses.values()):
-                pending, stream.pending = stream.pending, None
-                self._set_aspired(stream, pending, now)
-                self._forget_ended(stream)
-        if stream.aspired is not None or self._stopping:
+        if stream.pending is not None and not stream.must_wait(stream.pending):
+            self._aspire(stream, stream.pending, now)
+            self._forget_ended(stream)
+        if stream.aspired is not None:
             self._follow_policy(stream, now)
-        self._note_settled(stream)
-        self._refresh_public(stream)
+            stream.note_settled()
+        self._states_changed |= stream.refresh_states()
 
-    def _follow_policy(self, stream: _Stream, now: float) -> None:
-        policy = _RESOURCE_PRESERVING if stream.options.resource_preserving else _AVAILABILITY_PRESERVING
-        while True:
-            snapshots = [VersionSnapshot(harness.id, harness.state, harness.aspired) for harness in stream.harnesses.values()]
-            action = policy.next_action(snapshots)
-            if action is None:
-                return
+    def _follow_policy(self, stream: ServableStream, now: float) -> None:
+        policy = self._policy(stream.options)
+        while (action := stream.next_action(policy)) is not None:
             harness = stream.harnesses[action.id.version]
             if action.action is Action.LOAD:
                 harness.due = now
                 self._move(harness, _S.LOAD_REQUESTED)
             else:
-                self._move(harness, _S.UNLOAD_REQUESTED)
-                self._begin_quiesce(harness)
+                self._request_unload(harness)
+
+    def _policy(self, options: StreamOptions) -> AspiredVersionPolicy:
+        """An exclusive GPU takes no second version, so there the old one has to go first."""
+        exclusive = options.exclusive_gpu or (options.resources is not None and options.resources.exclusive_gpu)
+        if options.resource_preserving or (exclusive and self._ledger.has_gpus):
+            return _RESOURCE_PRESERVING
+        return _AVAILABILITY_PRESERVING
+
+    def _request_unload(self, harness: LoaderHarness) -> None:
+        self._move(harness, _S.UNLOAD_REQUESTED)
+        self._begin_quiesce(harness)
 
     def _begin_quiesce(self, harness: LoaderHarness) -> None:
         harness.instruction_id = self._instruction_id()
         self._move(harness, _S.QUIESCING)
         self._out.append(Quiesce(harness.instruction_id, harness.id))
 
+    def _begin_unload(self, harness: LoaderHarness) -> None:
+        harness.instruction_id = self._instruction_id()
+        self._move(harness, _S.UNLOADING)
+        self._out.append(Unload(harness.instruction_id, harness.id))
+
     def _begin_loads(self, now: float) -> None:
-        for harness in sorted(self._in_state[_S.LOAD_REQUESTED].values(), key=lambda harness: (harness.due, harness.id)):
-            if harness.due > now or self._loads_under_way() >= self._options.max_concurrent_loads:
+        requested = self._in_state[_S.LOAD_REQUESTED]
+        if not requested or not self._may_load():
+            return
+        for harness in sorted(requested.values(), key=lambda harness: (harness.due, harness.id.name, harness.id.version)):
+            if harness.due > now or not self._may_load():
                 return
-            if self._looked_for_room.get(harness.id) != self._room:
+            if self._looked_for_room.get(harness.id) != self._room or not self._busy():
                 self._begin_load(harness)
 
+    def _may_load(self) -> bool:
+        return len(self._in_state[_S.LOADING]) < max(1, self._options.max_concurrent_loads)
+
+    def _busy(self) -> bool:
+        """Something comes up or goes, and may leave room behind."""
+        return any(self._in_state[state] for state in _BUSY)
+
     def _begin_load(self, harness: LoaderHarness) -> None:
-        stream = self._streams[harness.id.name]
-        resources = self._resources(stream.options, harness.version)
-        try:
-            slots = self._ledger.plan(harness.id, resources, stream.options.replicas, stream.options.node_labels)
-        except ResourceExhausted as error:
-            self._refuse(harness, error)
+        """Loads the version if there is room; else it waits while room may yet appear, or fails."""
+        resources = self._resources(harness)
+        self._looked_for_room[harness.id] = self._room
+        if self._busy() and not self._ledger.may_fit(resources):
             return
-        self._looked_for_room.pop(harness.id, None)
+        try:
+            slots = self._plan(harness, resources)
+        except ResourceExhausted as error:
+            if not self._busy():
+                self._fail(harness, error.to_status(), refused=True)
+            return
+        self._looked_for_room.pop(harness.id)
         self._ledger.reserve(harness.id, resources, slots)
         harness.slots, harness.resources = slots, resources
-        self._move(harness, _S.LOAD_APPROVED)
         harness.attempts += 1
+        self._move(harness, _S.LOAD_APPROVED)
+        self._ask_to_load(harness)
+
+    def _ask_to_load(self, harness: LoaderHarness) -> None:
         harness.instruction_id = self._instruction_id()
+        harness.placed = harness.slots
         self._move(harness, _S.LOADING)
-        self._out.append(Load(harness.instruction_id, harness.version, slots, resources))
+        self._out.append(_load(harness))
 
-    def _refuse(self, harness: LoaderHarness, error: ResourceExhausted) -> None:
-        """Waits while something is coming up or going that may make room; else that is the version's error."""
-        self._looked_for_room[harness.id] = self._room
-        if not any(self._in_state[state] for state in _BUSY):
-            harness.status, harness.refused = error.to_status(), True
-            self._move(harness, _S.ERROR)
-
-    def _heal_refused(self) -> None:
-        """Lets versions that had no room try again, those for which there is room now."""
-        for harness in [harness for harness in self._in_state[_S.ERROR].values() if harness.refused]:
+    def _heal_one_refused(self) -> None:
+        """Lets one version that had no room try again, if there is room for it now."""
+        for harness in self._refused.values():
             if self._looked_for_room.get(harness.id) == self._room:
                 continue
             self._looked_for_room[harness.id] = self._room
-            stream = self._streams[harness.id.name]
+            resources = self._resources(harness)
+            if not self._ledger.may_fit(resources):
+                continue
             try:
-                self._ledger.plan(
-                    harness.id,
-                    self._resources(stream.options, harness.version),
-                    stream.options.replicas,
-                    stream.options.node_labels,
-                )
+                self._plan(harness, resources)
             except ResourceExhausted:
                 continue
-            self._looked_for_room.pop(harness.id, None)
             self._heal(harness)
+            return
 
-    def _loads_under_way(self) -> int:
-        return len(self._in_state[_S.LOADING])
+    def _place_misplaced(self) -> None:
+        """Gives versions that are ready the slots that they should have; what cannot move or grow for lack of room waits."""
+        for harness in list(self._misplaced.values()):
+            if harness.state is not _S.READY or not self._streams[harness.id.name].configured:
+                del self._misplaced[harness.id]
+            elif self._looked_for_room.get(harness.id) != self._room:
+                self._place(harness)
 
-    def _resources(self, options: StreamOptions, version: AspiredVersion) -> ReplicaResources:
-        """What the config says, else 1.2 times the size on disk (TF Serving's estimate) and what any process takes."""
-        if options.resources is not None:
-            return options.resources
-        estimate = version.size_bytes * 12 // 10 + PROCESS_OVERHEAD_BYTES
-        return ReplicaResources(estimate, estimate if self._ledger.has_gpus else 0, exclusive_gpu=options.exclusive_gpu)
+    def _place(self, harness: LoaderHarness) -> None:
+        resources = harness.resources
+        if self._ledger.has_gpus and all(slot.gpu is None for slot in harness.slots):
+            resources = self._resources(harness)  # moving from CPUs it needs memory there too
+        try:
+            slots = self._plan(harness, resources, harness.slots)
+        except ResourceExhausted:
+            self._looked_for_room[harness.id] = self._room
+        else:
+            self._looked_for_room.pop(harness.id, None)
+            del self._misplaced[harness.id]
+            if Counter(slots) != Counter(harness.slots):
+                harness.slots, harness.resources = slots, resources
+                self._ledger.reserve(harness.id, resources, slots)
+                self._room += 1
+        if harness.slots and Counter(harness.slots) != Counter(harness.placed):
+            harness.placed = harness.slots
+            self._out.append(Place(harness.id, harness.slots, harness.resources))
 
-    # -- nodes
+    def _plan(self, harness: LoaderHarness, resources: ReplicaResources, keep: Sequence[Slot] = ()) -> tuple[Slot, ...]:
+        options = self._streams[harness.id.name].options
+        return self._ledger.plan(harness.id, resources, options.replicas, options.node_labels, keep)
 
-    def _move_off_lost_nodes(self) -> None:
-        """Loads that have lost a node begin anew; it was not their fault, so it does not count as an attempt."""
-        for harness in list(self._in_state[_S.LOADING].values()):
-            if not self._ledger.all_exist(harness.slots) and harness.aspired:
-                harness.starting_over = True
-                self._cancel(harness)
-
-    def _place_anew(self, harnesses: Iterable[LoaderHarness] | None = None) -> None:
-        """Gives versions that are ready the slots that they should have now; those that can stay where they are, stay."""
-        for harness in list(self._in_state[_S.READY].values()) if harnesses is None else harnesses:
-            if not harness.aspired:
-                continue
-            options = self._streams[harness.id.name].options
-            try:
-                slots = self._ledger.plan(harness.id, harness.resources, options.replicas, options.node_labels, harness.slots)
-            except ResourceExhausted:
-                continue  # it keeps what is left, and is looked at again when there is room
-            if slots != harness.slots:
-                harness.slots = slots
-                self._ledger.reserve(harness.id, harness.resources, slots)
-                self._out.append(Place(harness.id, slots, harness.resources))
+    def _resources(self, harness: LoaderHarness) -> ReplicaResources:
+        options = self._streams[harness.id.name].options
+        return replica_resources(options, harness.version.size_bytes, self._ledger.has_gpus)
 
     # -- what runs
 
     def _observe(self, servables: Sequence[ObservedServable], now: float) -> None:
+        """Reconciles with what runs. What is under way is asked for again: asking twice is harmless, a lost answer is not."""
         observed = {servable.version.id: servable for servable in servables}
-        for harness in [harness for stream in self._streams.values() for harness in stream.harnesses.values()]:
-            if harness.id not in observed:
-                self._found_gone(harness, now)
-            elif harness.state is _S.UNLOADING:
-                self._out.append(Unload(harness.instruction_id, harness.id))
-            elif harness.state is _S.QUIESCING:
-                self._out.append(Quiesce(harness.instruction_id, harness.id))
-            elif harness.cancelling:
+        for harness in [harness for harnesses in self._in_state.values() for harness in harnesses.values()]:
+            found = observed.pop(harness.id, None)
+            if harness.state in LEAVING:
+                self._ask_to_leave_again(harness)
+            elif harness.state is _S.LOADING:
+                self._look_at_loading(harness, found, now)
+            elif harness.state is _S.READY:
+                self._look_at_ready(harness, found, now)
+            elif found is not None:
+                self._adopt(harness, found, now)
+        for found in observed.values():
+            stream = self._stream(found.version.id.name)
+            self._adopt(self._add(stream, found.version), found, now)
+        self._states_changed = True  # a manager that restarted has lost them
+
+    def _ask_to_leave_again(self, harness: LoaderHarness) -> None:
+        if harness.state is _S.QUIESCING:
+            self._out.append(Quiesce(harness.instruction_id, harness.id))
+        else:
+            self._out.append(Unload(harness.instruction_id, harness.id))
+
+    def _look_at_loading(self, harness: LoaderHarness, found: ObservedServable | None, now: float) -> None:
+        if found is None and harness.starting_over:
+            self._load_failed(LoadFailed(harness.id, harness.instruction_id, _LOAD_CANCELLED), now)
+        elif found is None and harness.cancelling:
+            # Its Load may still be on its way to the manager: seeing it out is answered whether it is or not.
+            harness.status, harness.cancelling = _LOAD_CANCELLED, False
+            self._out.append(CancelLoad(harness.id))
+            self._begin_quiesce(harness)
+        elif found is None:
+            self._out.append(_load(harness))
+        elif found.phase is ObservedPhase.LOADING:
+            harness.instruction_id, harness.placed = found.instruction_id, found.slots
+            if harness.cancelling:
                 self._out.append(CancelLoad(harness.id))
-        for servable, found in observed.items():
-            if self.harness(servable) is None or self._is_only_known(servable):
-                self._adopt(found)
+        else:
+            self._loaded(Loaded(harness.id, harness.instruction_id))
+            self._look_at_ready(harness, found, now)
 
-    def _is_only_known(self, servable: ServableId) -> bool:
-        harness = self.harness(servable)
-        return harness is not None and harness.state is _S.NEW
+    def _look_at_ready(self, harness: LoaderHarness, found: ObservedServable | None, now: float) -> None:
+        if found is not None and found.phase is ObservedPhase.READY:
+            harness.placed = found.slots
+            self._misplaced[harness.id] = harness
+        elif found is not None and found.phase is ObservedPhase.QUIESCING:
+            self._defer_aspired(harness)
+            self._request_unload(harness)
+        elif not harness.aspired:
+            self._request_unload(harness)
+        else:
+            self._load_lost(harness, found, now)
 
-    def _found_gone(self, harness: LoaderHarness, now: float) -> None:
-        match harness.state:
-            case _S.LOADING if harness.cancelling:
-                self._load_failed(LoadFailed(harness.id, harness.instruction_id, _LOAD_CANCELLED), now)
-            case _S.LOADING:
-                self._out.append(Load(harness.instruction_id, harness.version, harness.slots, harness.resources))
-            case _S.READY:
-                self._release(harness)
-                self._begin_again(harness, now)
-            case _S.QUIESCING | _S.UNLOADING:
-                self._release(harness)
-                self._move(harness, _S.DISABLED)
-            case _:
-                pass  # nothing of it runs, and nothing should
+    def _load_lost(self, harness: LoaderHarness, found: ObservedServable | None, now: float) -> None:
+        """A version that should be ready is not: it is asked for in its own slots, where some of it may be on its way again."""
+        stream = self._streams[harness.id.name]
+        harness.version = stream.aspired_version(harness.id.version) or harness.version
+        if harness.slots and harness.version.status.ok:
+            harness.attempts = 1
+            self._ask_to_load(harness)
+            harness.placed = found.slots if found is not None else harness.slots
+        else:
+            harness.attempts = 0
+            self._release(harness)
+            self._begin_again(harness, now)
 
-    def _adopt(self, found: ObservedServable) -> None:
-        stream = self._stream(found.version.id.name)
-        harness = self.harness(found.version.id) or self._add(stream, found.version)
-        if harness.state is not _S.NEW:  # it had failed before the restart, and yet it runs
+    def _adopt(self, harness: LoaderHarness, found: ObservedServable, now: float) -> None:
+        """Takes over a version that runs, and that has no instruction under way."""
+        if harness.state is not _S.NEW:
             self._heal(harness)
-        harness.instruction_id, harness.slots = found.instruction_id, found.slots
-        harness.resources = self._resources(stream.options, found.version)
-        self._ledger.reserve(harness.id, harness.resources, harness.slots)
-        match found.phase:
-            case ObservedPhase.LOADING:
-                harness.attempts = 1
-                self._move(harness, _S.LOADING)
-            case ObservedPhase.READY:
-                self._move(harness, _S.READY)
-            case ObservedPhase.QUIESCING:
-                harness.aspired = False
-                self._begin_quiesce(harness)
+        stream = self._streams[harness.id.name]
+        harness.version, harness.instruction_id = found.version, found.instruction_id
+        harness.slots = harness.placed = found.slots
+        harness.resources = found.resources or self._resources(harness)
+        self._ledger.adopt(harness.id, harness.resources, harness.slots)
+        wanted = stream.aspired_version(harness.id.version)
+        unwanted = stream.aspired is not None and wanted is None
+        if found.phase is ObservedPhase.READY:
+            self._move(harness, _S.READY)
+            self._misplaced[harness.id] = harness
+            self._give_up_lost_slots(harness)
+        elif found.phase is ObservedPhase.LOADING and not unwanted:
+            harness.attempts = 1
+            self._move(harness, _S.LOADING)
+            self._start_over_if_lost(harness)
+        else:
+            if found.phase is ObservedPhase.LOADING:
+                self._out.append(CancelLoad(harness.id))
+            self._defer_aspired(harness)
+            self._begin_quiesce(harness)
+            return
+        if unwanted:
+            self._unaspire(harness)
+        elif wanted is not None:
+            self._files_changed(harness, wanted, now)
+
+    def _defer_aspired(self, harness: LoaderHarness) -> None:
+        """The version is on its way out although nobody here asked for it: the aspired list waits for its end."""
+        stream = self._streams[harness.id.name]
+        harness.aspired = False
+        if stream.pending is None:
+            stream.pending = stream.aspired
 
     # -- book-keeping
 
-    def _stream(self, name: str) -> _Stream:
-        return self._streams.setdefault(name, _Stream(name))
+    def _stream(self, name: str) -> ServableStream:
+        """The stream of that name. One that is not in the config aspires to nothing, once the config is known."""
+        stream = self._streams.get(name)
+        if stream is None:
+            unwanted = self._configured or self._stopping
+            stream = self._streams[name] = ServableStream(name, aspired=() if unwanted else None)
+        return stream
 
-    def _touch(self, stream: _Stream) -> None:
-        self._dirty[stream.name] = None
-
-    def _pop_dirty(self) -> str:
-        name = next(iter(self._dirty))
-        del self._dirty[name]
-        return name
+    def _touch(self, stream: ServableStream) -> None:
+        self._dirty[stream.name] = stream
 
     def _move(self, harness: LoaderHarness, to: HarnessState) -> None:
         del self._in_state[harness.state][harness.id]
         harness.move(to)
         self._in_state[to][harness.id] = harness
+        if to is _S.ERROR and harness.refused:
+            self._refused[harness.id] = harness
+        else:
+            self._refused.pop(harness.id, None)
         self._touch(self._streams[harness.id.name])
 
     def _release(self, harness: LoaderHarness) -> None:
+        harness.slots = harness.placed = ()
         if self._ledger.release(harness.id):
             self._room += 1
-            harness.slots = ()
 
-    def _forget_ended(self, stream: _Stream) -> None:
-        for number, harness in list(stream.harnesses.items()):
-            if harness.state is _S.DISABLED:
-                del stream.harnesses[number]
-                del self._in_state[_S.DISABLED][harness.id]
-                self._looked_for_room.pop(harness.id, None)
-                if not harness.status.ok and harness.status != _LOAD_CANCELLED:
-                    # Wanted again it is tried again: its end was that nobody wanted it.
-                    self._failures.pop(harness.id, None)
-                self._end(stream, ServableState(harness.id, PublicState.END, harness.status))
-
-    def _end(self, stream: _Stream, state: ServableState) -> None:
-        stream.ended.pop(state.id.version, None)
-        stream.ended[state.id.version] = state
-        self._public[state.id] = state
-        while len(stream.ended) > ENDED_VERSIONS_KEPT:
-            oldest = next(iter(stream.ended))
-            del stream.ended[oldest]
-            self._public.pop(ServableId(stream.name, oldest), None)
-            self._failures.pop(ServableId(stream.name, oldest), None)
-        self._states_changed = True
-
-    def _note_settled(self, stream: _Stream) -> None:
-        if not stream.settled and stream.aspired:
-            aspired = [harness for harness in stream.harnesses.values() if harness.aspired]
-            stream.settled = bool(aspired) and all(harness.state in (_S.READY, _S.ERROR) for harness in aspired)
-
-    def _refresh_public(self, stream: _Stream) -> None:
-        for harness in stream.harnesses.values():
-            state = ServableState(harness.id, harness.public_state, harness.status)
-            if self._public.get(harness.id) != state:
-                self._public[harness.id] = state
-                self._states_changed = True
-
-    def _publish(self) -> None:
-        if self._states_changed:
-            self._states_changed = False
-            self._out.append(PublishStates(self.states()))
+    def _forget_ended(self, stream: ServableStream) -> None:
+        for harness in [harness for harness in stream.harnesses.values() if harness.state is _S.DISABLED]:
+            del stream.harnesses[harness.id.version]
+            del self._in_state[_S.DISABLED][harness.id]
+            self._looked_for_room.pop(harness.id, None)
+            self._misplaced.pop(harness.id, None)
+            stream.end(Ending(harness.id, harness.status, attempts=harness.attempts))
 
     def _instruction_id(self) -> str:
         self._instructions += 1
         return f"{self._incarnation}-{self._instructions}"
 
     def validate(self) -> None:
-        """Asserts what must always be true; for tests."""
-        for state, harnesses in self._in_state.items():
-            for servable, harness in harnesses.items():
-                assert harness.state is state, (servable, state, harness.state)
-                assert self.harness(servable) is harness
-        total = sum(len(stream.harnesses) for stream in self._streams.values())
-        assert total == sum(map(len, self._in_state.values()))
+        """Asserts what must always be true between two events; for tests."""
+        self._ledger.validate()
+        assert not self._dirty
+        harnesses = [harness for stream in self._streams.values() for harness in stream.harnesses.values()]
+        assert len(harnesses) == sum(map(len, self._in_state.values()))
+        for harness in harnesses:
+            story = (harness.id, *harness.story)
+            assert self._in_state[harness.state].get(harness.id) is harness, story
+            assert harness.state in _AT_REST, story
+            assert self._ledger.holds(harness.id) == harness.slots, story
+            assert not harness.slots or harness.state in (_S.READY, *_BUSY), story
+            assert harness.aspired or harness.state in (_S.READY, *_BUSY), story
+            assert not (harness.aspired and harness.state in LEAVING), story
+            assert (harness.id in self._refused) == harness.refused == (harness.refused and harness.state is _S.ERROR), story
+            assert harness.state is _S.LOADING or not harness.cancelling, story
+            assert harness.cancelling or not harness.starting_over, story
         for stream in self._streams.values():
-            for harness in stream.harnesses.values():
-                holds = self._ledger.holds(harness.id)
-                if harness.state in _BUSY or harness.state is _S.READY:
-                    assert holds == harness.slots, (harness.id, holds, harness.slots)
-                else:
-                    assert not holds, (harness.id, harness.state, holds)
-        assert self._loads_under_way() <= max(self._options.max_concurrent_loads, len(self._in_state[_S.LOADING]))
+            assert stream.pending is None or stream.must_wait(stream.pending), stream.name
+            if stream.aspired is not None:
+                aspired = {version.id.version for version in stream.aspired}
+                held = {number for number, harness in stream.harnesses.items() if harness.aspired}
+                assert held == aspired - {number for number, harness in stream.harnesses.items() if harness.leaving}, (
+                    stream.name
+                )
 
 
+def _load(harness: LoaderHarness) -> Load:
+    return Load(harness.instruction_id, harness.version, harness.slots, harness.resources)
+
+
+_AT_REST = frozenset({_S.NEW, _S.LOAD_REQUESTED, _S.LOADING, _S.READY, _S.QUIESCING, _S.UNLOADING, _S.ERROR})
 _AVAILABILITY_PRESERVING: AspiredVersionPolicy = AvailabilityPreservingPolicy()
 _RESOURCE_PRESERVING: AspiredVersionPolicy = ResourcePreservingPolicy()
-
-
-def _is_going(harness: LoaderHarness) -> bool:
-    """On a way out that cannot be turned back: it must end before it can begin anew."""
-    return not harness.aspired and (harness.state in _LEAVING or harness.state is _S.LOADING)

@@ -17,8 +17,8 @@ from cluster.core.loader_harness import HarnessState
 class AvailabilityPreservingPolicy(AspiredVersionPolicy):
     """The server's default (TF Serving: `core/availability_preserving_policy.cc`).
 
-    An old version goes once a new one is ready, or another old one remains, or nothing is aspired; so a stream holds two versions
-    while it changes, and a new one that fails never takes the old one down.
+    An old version goes once a new one is ready, or another old one remains, or nothing is aspired; so a stream holds two
+    versions while it changes, and a new one that fails never takes the old one down.
     """
 
     def next_action(self, versions: Sequence[VersionSnapshot]) -> ServableAction | None:

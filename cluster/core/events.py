@@ -93,12 +93,16 @@ class ObservedPhase(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class ObservedServable:
-    """One version that the manager found running, with what it was loaded from and where."""
+    """One version that the manager found running, with what it was loaded from and where.
+
+    `resources` are those of its Load; None where they are not known, then the stream's options say.
+    """
 
     version: AspiredVersion
     phase: ObservedPhase
     slots: tuple[Slot, ...]
     instruction_id: str
+    resources: ReplicaResources | None = None
 
 
 @dataclass(frozen=True, slots=True)

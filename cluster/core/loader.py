@@ -22,10 +22,11 @@ class LoadedServable:
 class Loader(ABC):
     """The life of one servable version (TF Serving: `core/loader.h`), for `ManagerActor` alone.
 
-    Call order: `load` once; after it has returned, `place` any number of times; then `quiesce`; then `unload`. `unload` may come at
-    any time, also while `load` runs (the load is cancelled and raises Cancelled) and after a load that failed. The manager makes
-    one call at a time per loader, but for `unload` while `load` runs. Every method may be called again after the manager
-    has restarted with a new loader for the same version: a loader adopts what runs under its version's name.
+    Call order: `load` once; after it has returned, `place` any number of times; then `quiesce`; then `unload`. `unload` may
+    come at any time, also while `load` runs (the load is cancelled and raises Cancelled) and after a load that failed. The
+    manager makes one call at a time per loader, but for `placed`, and for `unload` while `load` runs. Every method may be
+    called again after the manager has restarted with a new loader for the same version: a loader adopts what runs under
+    its version's name.
     """
 
     @abstractmethod
@@ -44,7 +45,10 @@ class Loader(ABC):
 
     @abstractmethod
     async def placed(self) -> LoadedServable:
-        """Waits until every slot that was last asked for has a replica that answers. Raises Cancelled when `unload` comes first."""
+        """Waits until every slot that was last asked for has a replica that answers.
+
+        Raises Cancelled when `unload` comes first.
+        """
 
     @abstractmethod
     async def quiesce(self, timeout_s: float) -> None:

@@ -1,7 +1,7 @@
 """The life of one version in the controller's hands, and the only ways it may go.
 
-Follows TF Serving's `core/loader_harness.h`, with two kinds of edges more: adoption (a restarted control plane finds the version
-running) and another try (a failed load is repeated; a version in error heals).
+Follows TF Serving's `core/loader_harness.h`, with two kinds of edges more: another try (a failed load is repeated, a
+version in error heals) and what a restarted control plane finds.
 """
 
 from __future__ import annotations
@@ -42,25 +42,31 @@ TRANSITIONS: dict[tuple[HarnessState, HarnessState], str] = {
     (_S.LOAD_REQUESTED, _S.LOAD_APPROVED): "its resources are reserved",
     (_S.LOAD_APPROVED, _S.LOADING): "the manager has been told to load it",
     (_S.LOADING, _S.READY): "every replica answers and every frontend routes to it",
-    (_S.LOADING, _S.LOAD_REQUESTED): "the attempt has ended and another one follows",
-    (_S.READY, _S.LOAD_REQUESTED): "found gone: nothing of it runs although nobody unloaded it",
     (_S.READY, _S.UNLOAD_REQUESTED): "the policy chose to unload it",
     (_S.UNLOAD_REQUESTED, _S.QUIESCING): "the manager has been told to take it off the frontends",
     (_S.QUIESCING, _S.QUIESCED): "nothing is in flight in it",
     (_S.QUIESCED, _S.UNLOADING): "the manager has been told to stop its replicas",
     (_S.UNLOADING, _S.DISABLED): "nothing of it runs any more",
-    (_S.NEW, _S.DISABLED): "it is aspired no longer, before anything was done",
-    (_S.LOAD_REQUESTED, _S.DISABLED): "it is aspired no longer, between two attempts",
-    (_S.LOADING, _S.DISABLED): "it is aspired no longer, and its load was cancelled",
-    (_S.ERROR, _S.DISABLED): "it is aspired no longer, after its load had failed",
-    (_S.NEW, _S.ERROR): "its source says that it cannot be used",
-    (_S.LOAD_REQUESTED, _S.ERROR): "it does not fit, or there is no other attempt",
-    (_S.LOADING, _S.ERROR): "its last attempt has failed",
-    (_S.ERROR, _S.NEW): "its files have changed, or there is room for it now",
+    # Another try.
+    (_S.LOADING, _S.LOAD_REQUESTED): "the attempt has ended and another one follows",
+    (_S.ERROR, _S.NEW): "healed: its files have changed, there is room for it now, or it was found running after all",
+    # The end without a way down, and errors.
+    (_S.NEW, _S.DISABLED): "aspired no longer, before anything was done",
+    (_S.LOAD_REQUESTED, _S.DISABLED): "aspired no longer, while it waited for an attempt",
+    (_S.LOADING, _S.DISABLED): "aspired no longer, and its load was cancelled",
+    (_S.ERROR, _S.DISABLED): "aspired no longer, after its load had failed",
+    (_S.NEW, _S.ERROR): "its source says that it cannot be used, or it had failed before a restart",
+    (_S.LOAD_REQUESTED, _S.ERROR): "it does not fit, or its source says by now that it cannot be used",
+    (_S.LOADING, _S.ERROR): "its last attempt has failed, or its source says by now that it cannot be used",
+    # What a restarted control plane finds.
     (_S.NEW, _S.LOADING): "adopted: found loading",
     (_S.NEW, _S.READY): "adopted: found running",
     (_S.NEW, _S.QUIESCING): "adopted: found on its way out",
-    (_S.QUIESCING, _S.DISABLED): "found gone while it was on its way out",
+    (_S.LOAD_REQUESTED, _S.NEW): "found running while it waited for an attempt",
+    (_S.LOADING, _S.QUIESCING): "found gone while its load was being cancelled; seen out, to be sure",
+    (_S.READY, _S.LOADING): "found gone or loading, although nobody unloaded it; asked for again in its place",
+    (_S.READY, _S.LOAD_REQUESTED): "found gone, and its place with it",
+    (_S.READY, _S.ERROR): "found gone, and its source says by now that it cannot be used",
 }
 """Every legal step, with its reason."""
 
@@ -79,6 +85,10 @@ PUBLIC_STATES: dict[HarnessState, PublicState] = {
 }
 
 
+LEAVING = frozenset({_S.UNLOAD_REQUESTED, _S.QUIESCING, _S.QUIESCED, _S.UNLOADING})
+"""The states of a version that the policy has chosen to unload."""
+
+
 class IllegalTransition(AssertionError):
     """A bug in the state machine: a step that the table does not have. Tells how the version got where it is."""
 
@@ -91,9 +101,11 @@ class IllegalTransition(AssertionError):
 class LoaderHarness:
     """One version and all that is known of it. Its state moves by `move` alone.
 
-    `attempts` counts the loads begun since the files last changed; `due` is when the next may begin. `instruction_id` is that of
-    the instruction under way. `refused`: it is in error for lack of room. `starting_over`: the load under way is being cancelled
-    because its files or its nodes have changed, not because nobody wants the version.
+    `attempts` counts the loads begun since the files last changed; `due` is when the next may begin. `instruction_id` is
+    that of the instruction under way. `slots` are reserved for it, `placed` is where the manager was last told, or found, to
+    run it. `begun`: a load has been begun, so it is no longer at its START. `refused`: it is in error for lack of room.
+    `cancelling`: a CancelLoad is under way; with `starting_over` because its files or its nodes have changed, not because
+    nobody wants the version.
     """
 
     version: AspiredVersion
@@ -104,7 +116,9 @@ class LoaderHarness:
     due: float = 0.0
     instruction_id: str = ""
     slots: tuple[Slot, ...] = ()
+    placed: tuple[Slot, ...] = ()
     resources: ReplicaResources = ReplicaResources()
+    begun: bool = False
     refused: bool = False
     cancelling: bool = False
     starting_over: bool = False
@@ -116,10 +130,15 @@ class LoaderHarness:
 
     @property
     def public_state(self) -> PublicState:
-        """As GetModelStatus shows it; a version that waits for its next attempt is still LOADING."""
-        if self.state is HarnessState.LOAD_REQUESTED and self.attempts:
+        """As GetModelStatus shows it; a version between two attempts is still LOADING."""
+        if self.state is HarnessState.LOAD_REQUESTED and self.begun:
             return PublicState.LOADING
         return PUBLIC_STATES[self.state]
+
+    @property
+    def leaving(self) -> bool:
+        """On the way out, which cannot be turned back: it must end before it can begin anew."""
+        return self.state in LEAVING or (self.state is HarnessState.LOADING and not self.aspired)
 
     def move(self, to: HarnessState) -> None:
         """Takes one step. Raises IllegalTransition when the table does not have it."""
@@ -128,3 +147,5 @@ class LoaderHarness:
             raise IllegalTransition(self, to)
         self.story.append(f"{self.state.value} -> {to.value} ({reason})")
         self.state = to
+        if to in (HarnessState.NEW, HarnessState.LOADING, HarnessState.READY):
+            self.begun = to is not HarnessState.NEW

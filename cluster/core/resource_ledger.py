@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from cluster.core.errors import ResourceExhausted
@@ -35,40 +35,57 @@ class Reservation:
 class _Use:
     """What is reserved on one node; the counters are by the device's index."""
 
+    slots: int = 0
     memory_bytes: int = 0
     cpus: float = 0.0
     gpu_memory_bytes: Counter[int] = field(default_factory=Counter)
     replicas: Counter[int] = field(default_factory=Counter)
     exclusive: Counter[int] = field(default_factory=Counter)
 
-    def add(self, slot: Slot, resources: ReplicaResources, sign: int) -> None:
+    def add(self, slot: Slot, resources: ReplicaResources, sign: int = 1) -> None:
+        self.slots += sign
         self.memory_bytes += sign * resources.memory_bytes
-        self.cpus += sign * resources.cpus
+        self.cpus = round(self.cpus + sign * resources.cpus, 6)  # sums of fractions come back to zero
         if slot.gpu is not None:
             self.gpu_memory_bytes[slot.gpu] += sign * resources.gpu_memory_bytes
             self.replicas[slot.gpu] += sign
             self.exclusive[slot.gpu] += sign * resources.exclusive_gpu
 
 
+_UNUSED = _Use()
+
+
 class ResourceLedger:
     """The reservations of all versions against the cluster's nodes.
 
-    Capacity may shrink under what is reserved (a node leaves, a device fails): then nothing new fits there, and `overcommitted`
-    tells. One look-up costs in the order of the nodes, not of the reservations.
+    `plan` finds slots, `reserve` books them. Capacity may shrink under what is reserved (a node leaves, a device fails), and
+    what is found running is booked whatever there is: then nothing new fits there, and `overcommitted` tells. A plan costs in
+    the order of the nodes and devices, whatever the number of reservations.
     """
 
     def __init__(self) -> None:
         self._nodes: dict[str, Node] = {}
+        self._devices: dict[tuple[str, int | None], Gpu] = {}
         self._use: dict[str, _Use] = {}
         self._reservations: dict[ServableId, Reservation] = {}
+        self._excused: set[str] = set()
+        self._most_free_bytes: int | None = None
 
     @property
     def has_gpus(self) -> bool:
-        return any(node.gpus for node in self._nodes.values())
+        return bool(self._devices)
 
-    def set_nodes(self, nodes: Sequence[Node]) -> None:
-        """The cluster's nodes are these now. Reservations stay as they are, also on nodes that have left."""
+    def set_nodes(self, nodes: Sequence[Node]) -> bool:
+        """The cluster's nodes are these now; True when its GPUs are others than before.
+
+        Reservations stay as they are, also on nodes that have left.
+        """
+        before = self._devices.keys()
         self._nodes = {node.node_id: node for node in nodes}
+        self._devices = {(node.node_id, gpu.index): gpu for node in nodes for gpu in node.gpus}
+        self._excused = set(self.overcommitted())
+        self._most_free_bytes = None
+        return self._devices.keys() != before
 
     def plan(
         self,
@@ -78,29 +95,51 @@ class ResourceLedger:
         node_labels: Sequence[tuple[str, str]] = (),
         keep: Sequence[Slot] = (),
     ) -> tuple[Slot, ...]:
-        """The slots that the version would get, all of them or none.
+        """The slots that the version would get, all of them or none; books nothing.
 
-        `replicas` None: one on every GPU of the nodes with these labels, or one in all where the cluster has no GPU. A number: that many,
-        on the least used devices, or on the nodes with the most free memory. `keep`: slots that it has and that cost nothing new.
+        Only nodes with all of `node_labels` count. `replicas` None: one on every GPU of these nodes, or one in all where they
+        have none. A number: that many, on the devices with the fewest replicas, or spread over the nodes with the most free
+        memory. `keep`: slots that the version holds already; those that are still right stay as they are.
         Raises ResourceExhausted, saying what is short.
         """
-        planned = _Planned(self, resources)
+        nodes = [node for node in self._nodes.values() if all(node.labels.get(key) == value for key, value in node_labels)]
+        devices = [(node, gpu) for node in nodes for gpu in node.gpus]
+        matching = {node.node_id for node in nodes}
         # A replica that began on CPUs before the GPUs were ours does not stay there.
-        slots = [slot for slot in keep if self._exists(slot) and (slot.gpu is not None or not self.has_gpus)]
-        slots += self._candidates(replicas, node_labels, slots, planned)
-        wanted = replicas if replicas is not None else max(1, len(slots))
-        if len(slots) < wanted or not slots:
-            raise ResourceExhausted(
-                f"Insufficient resources to load servable {servable} ({self._shortage(resources, replicas, node_labels)})"
-            )
-        return tuple(sorted(slots[:wanted], key=_slot_order))
+        kept = [
+            slot for slot in keep if slot.node_id in matching and self._exists(slot) and (slot.gpu is None) == (not devices)
+        ]
+        if devices:
+            wanted = len(devices) if replicas is None else replicas
+            slots = self._on_gpus(devices, wanted, kept, resources)
+        else:
+            wanted = 1 if replicas is None else replicas
+            slots = self._on_cpus(nodes, wanted, kept, resources)
+        if len(slots) < wanted:
+            shortage = _Shortage(self, nodes, devices, resources, wanted)
+            raise ResourceExhausted(f"Insufficient resources to load servable {servable} ({shortage})")
+        return tuple(slots)
+
+    def may_fit(self, resources: ReplicaResources) -> bool:
+        """False when `plan` is sure to fail for want of memory, found out without going through the nodes."""
+        if self._most_free_bytes is None:
+            self._most_free_bytes = max((self.free_memory_bytes(node) for node in self._nodes.values()), default=-1)
+        return resources.memory_bytes <= self._most_free_bytes
 
     def reserve(self, servable: ServableId, resources: ReplicaResources, slots: Sequence[Slot]) -> None:
-        """Books the slots, in place of what the version holds; planned before, or adopted from what runs."""
+        """Books slots that were planned, in place of what the version holds."""
+        excused = set(self._excused)
         self.release(servable)
         self._reservations[servable] = Reservation(resources, tuple(slots))
         for slot in slots:
-            self._use.setdefault(slot.node_id, _Use()).add(slot, resources, 1)
+            self._use.setdefault(slot.node_id, _Use()).add(slot, resources)
+        self._excused |= excused.intersection(self._overcommitted(slot.node_id for slot in slots))
+        self._most_free_bytes = None
+
+    def adopt(self, servable: ServableId, resources: ReplicaResources, slots: Sequence[Slot]) -> None:
+        """Books slots that the version runs in already, whether or not there is room by the books."""
+        self.reserve(servable, resources, slots)
+        self._excused.update(self._overcommitted(slot.node_id for slot in slots))
 
     def release(self, servable: ServableId) -> bool:
         """Gives back what the version holds; True when it held something."""
@@ -110,25 +149,30 @@ class ResourceLedger:
         for slot in reservation.slots:
             use = self._use[slot.node_id]
             use.add(slot, reservation.resources, -1)
-            if not use.replicas.total() and not use.memory_bytes and not use.cpus:
+            if not use.slots:
                 del self._use[slot.node_id]
+        self._excused.difference_update(
+            {slot.node_id for slot in reservation.slots} - set(self._overcommitted(slot.node_id for slot in reservation.slots))
+        )
+        self._most_free_bytes = None
         return True
 
     def holds(self, servable: ServableId) -> tuple[Slot, ...]:
+        """The slots that the version has reserved."""
         reservation = self._reservations.get(servable)
         return reservation.slots if reservation is not None else ()
 
-    def all_exist(self, slots: Sequence[Slot]) -> bool:
-        """Whether the nodes and devices of the slots are all there."""
-        return all(self._exists(slot) for slot in slots)
+    def existing(self, slots: Sequence[Slot]) -> tuple[Slot, ...]:
+        """Those of the slots whose node and device are there."""
+        return tuple(slot for slot in slots if self._exists(slot))
 
     def capacity(self) -> Totals:
         """All that the live nodes have."""
         return Totals(
             sum(node.cpus for node in self._nodes.values()),
             sum(node.memory_bytes for node in self._nodes.values()),
-            sum(len(node.gpus) for node in self._nodes.values()),
-            sum(gpu.memory_bytes or 0 for node in self._nodes.values() for gpu in node.gpus),
+            len(self._devices),
+            sum(gpu.memory_bytes or 0 for gpu in self._devices.values()),
         )
 
     def reserved(self) -> Totals:
@@ -141,119 +185,146 @@ class ResourceLedger:
         )
 
     def overcommitted(self) -> tuple[str, ...]:
-        """The ids of nodes that have less than is promised of them; empty unless capacity has shrunk."""
-        return tuple(node_id for node_id, use in self._use.items() if not self._within(node_id, use))
+        """The ids of nodes that have less than is promised of them, nodes that have left included."""
+        return tuple(self._overcommitted(self._use))
+
+    def free_memory_bytes(self, node: Node) -> int:
+        """What is not reserved of the node's memory; negative on a node that has shrunk."""
+        return node.memory_bytes - self._use_of(node).memory_bytes
+
+    def free_cpus(self, node: Node) -> float:
+        """What is not reserved of the node's CPUs."""
+        return node.cpus - self._use_of(node).cpus
+
+    def free_gpu_memory_bytes(self, node: Node, gpu: Gpu) -> int | None:
+        """What is not reserved of the device's memory, None where it has no known size."""
+        return None if gpu.memory_bytes is None else gpu.memory_bytes - self._use_of(node).gpu_memory_bytes[gpu.index]
+
+    def lends(self, node: Node, gpu: Gpu, exclusively: bool) -> bool:
+        """Whether the device may be lent to one more version, by what its holders were promised."""
+        use = self._use_of(node)
+        return not use.exclusive[gpu.index] and not (exclusively and use.replicas[gpu.index])
+
+    def validate(self) -> None:
+        """Asserts what must always be true; for tests."""
+        use: dict[str, _Use] = {}
+        for reservation in self._reservations.values():
+            for slot in reservation.slots:
+                use.setdefault(slot.node_id, _Use()).add(slot, reservation.resources)
+        assert use.keys() == self._use.keys(), (use.keys(), self._use.keys())
+        for node_id, expected in use.items():
+            held = self._use[node_id]
+            assert (held.slots, held.memory_bytes) == (expected.slots, expected.memory_bytes), node_id
+            assert abs(held.cpus - expected.cpus) < 1e-4, node_id
+            assert held.replicas == expected.replicas, node_id  # a Counter equals one with explicit zeros
+            assert held.gpu_memory_bytes == expected.gpu_memory_bytes, node_id
+        assert set(self.overcommitted()) <= self._excused, (self.overcommitted(), self._excused)
+
+    def _overcommitted(self, node_ids: Iterable[str]) -> list[str]:
+        return [node_id for node_id in node_ids if node_id in self._use and not self._within(node_id, self._use[node_id])]
 
     def _within(self, node_id: str, use: _Use) -> bool:
         node = self._nodes.get(node_id)
         if node is None or use.memory_bytes > node.memory_bytes or use.cpus > node.cpus:
             return False
-        gpus = {gpu.index: gpu for gpu in node.gpus}
-        return all(
-            index in gpus
-            and (gpus[index].memory_bytes is None or use.gpu_memory_bytes[index] <= (gpus[index].memory_bytes or 0))
-            for index, count in use.replicas.items()
-            if count
-        )
+        for index, replicas in use.replicas.items():
+            gpu = self._devices.get((node_id, index))
+            if replicas and gpu is None:
+                return False
+            if gpu is not None and gpu.memory_bytes is not None and use.gpu_memory_bytes[index] > gpu.memory_bytes:
+                return False
+            if use.exclusive[index] and replicas > 1:
+                return False
+        return True
 
     def _exists(self, slot: Slot) -> bool:
-        node = self._nodes.get(slot.node_id)
-        return node is not None and (slot.gpu is None or any(gpu.index == slot.gpu for gpu in node.gpus))
+        return slot.node_id in self._nodes and (slot.gpu is None or (slot.node_id, slot.gpu) in self._devices)
 
-    def _candidates(
-        self, replicas: int | None, labels: Sequence[tuple[str, str]], kept: Sequence[Slot], planned: _Planned
+    def _on_gpus(
+        self, devices: Sequence[tuple[Node, Gpu]], wanted: int, kept: Sequence[Slot], resources: ReplicaResources
     ) -> list[Slot]:
-        nodes = [node for node in self._nodes.values() if all(node.labels.get(key) == value for key, value in labels)]
-        if self.has_gpus:
-            return self._on_gpus(nodes, replicas, kept, planned)
-        return self._on_cpus(nodes, 1 if replicas is None else replicas, kept, planned)
-
-    def _on_gpus(self, nodes: Sequence[Node], replicas: int | None, kept: Sequence[Slot], planned: _Planned) -> list[Slot]:
+        slots = list(kept[:wanted])
         taken = {(slot.node_id, slot.gpu) for slot in kept}
-        devices = [(node, gpu) for node in nodes for gpu in node.gpus if (node.node_id, gpu.index) not in taken]
-        devices.sort(key=lambda device: (self._use_of(device[0]).replicas[device[1].index], device[0].node_id, device[1].index))
-        found: list[Slot] = []
-        for node, gpu in devices:
-            if replicas is not None and len(kept) + len(found) >= replicas:
+        free = [(node, gpu) for node, gpu in devices if (node.node_id, gpu.index) not in taken]
+        free.sort(key=lambda device: (self._use_of(device[0]).replicas[device[1].index], device[0].node_id, device[1].index))
+        planned: Counter[str] = Counter()
+        for node, gpu in free:
+            if len(slots) >= wanted:
                 break
-            slot = planned.slot_on(node, gpu)
-            if slot is not None:
-                found.append(slot)
-                planned.take(slot)
-            elif replicas is None:
-                found.clear()  # one per GPU is all or nothing
-                break
-        return found
+            if not self._fits(node, resources, planned[node.node_id]) or not self.lends(node, gpu, resources.exclusive_gpu):
+                continue
+            free_bytes = self.free_gpu_memory_bytes(node, gpu)
+            if free_bytes is not None and free_bytes < resources.gpu_memory_bytes:
+                continue
+            limit = resources.gpu_memory_bytes if free_bytes is not None and resources.gpu_memory_bytes else None
+            slots.append(Slot(node.node_id, gpu.index, limit))
+            planned[node.node_id] += 1
+        return slots
 
-    def _on_cpus(self, nodes: Sequence[Node], replicas: int, kept: Sequence[Slot], planned: _Planned) -> list[Slot]:
-        found: list[Slot] = []
-        while len(kept) + len(found) < replicas:
-            fitting = [node for node in nodes if planned.fits(node)]
+    def _on_cpus(self, nodes: Sequence[Node], wanted: int, kept: Sequence[Slot], resources: ReplicaResources) -> list[Slot]:
+        slots = list(kept[:wanted])
+        on_node = Counter(slot.node_id for slot in slots)
+        planned: Counter[str] = Counter()
+        while len(slots) < wanted:
+            fitting = [node for node in nodes if self._fits(node, resources, planned[node.node_id])]
             if not fitting:
                 break
-            roomiest = max(fitting, key=lambda node: (planned.free_memory_bytes(node), node.node_id))
-            slot = Slot(roomiest.node_id)
-            found.append(slot)
-            planned.take(slot)
-        return found
+            node = min(fitting, key=lambda node: (on_node[node.node_id], -self.free_memory_bytes(node), node.node_id))
+            slots.append(Slot(node.node_id))
+            on_node[node.node_id] += 1
+            planned[node.node_id] += 1
+        return slots
+
+    def _fits(self, node: Node, resources: ReplicaResources, planned: int) -> bool:
+        """Whether one replica more fits beside what is reserved and the `planned` ones."""
+        replicas = planned + 1
+        return (
+            replicas * resources.memory_bytes <= self.free_memory_bytes(node)
+            and replicas * resources.cpus <= self.free_cpus(node) + 1e-6
+        )
 
     def _use_of(self, node: Node) -> _Use:
-        return self._use.get(node.node_id) or _Use()
+        return self._use.get(node.node_id, _UNUSED)
 
-    def _shortage(self, resources: ReplicaResources, replicas: int | None, labels: Sequence[tuple[str, str]]) -> str:
-        nodes = [node for node in self._nodes.values() if all(node.labels.get(key) == value for key, value in labels)]
-        if not nodes:
-            return "no node of the cluster has the labels it asks for" if labels else "the cluster has no node"
-        most_free = max(node.memory_bytes - self._use_of(node).memory_bytes for node in nodes)
-        parts = [f"needs {_gib(resources.memory_bytes)} of memory on one node; the most free is {_gib(most_free)}"]
-        if resources.cpus:
-            free_cpus = max(node.cpus - self._use_of(node).cpus for node in nodes)
-            parts.append(f"needs {resources.cpus:g} CPUs; the most free is {free_cpus:g}")
-        if self.has_gpus:
-            devices = sum(len(node.gpus) for node in nodes)
-            parts.append(
-                f"needs {'every' if replicas is None else replicas} GPU with {_gib(resources.gpu_memory_bytes)} free"
-                f"{' and nobody else on it' if resources.exclusive_gpu else ''}; there are {devices}"
-            )
+
+class _Shortage:
+    """Why a plan failed, in words."""
+
+    def __init__(
+        self,
+        ledger: ResourceLedger,
+        nodes: Sequence[Node],
+        devices: Sequence[tuple[Node, Gpu]],
+        resources: ReplicaResources,
+        wanted: int,
+    ) -> None:
+        self._ledger = ledger
+        self._nodes = nodes
+        self._devices = devices
+        self._resources = resources
+        self._wanted = wanted
+
+    def __str__(self) -> str:
+        if not self._nodes:
+            return "no node of the cluster is free to use and has the labels that it asks for"
+        times = f"{self._wanted} times " if self._wanted > 1 else ""
+        most_free = max(self._ledger.free_memory_bytes(node) for node in self._nodes)
+        parts = [f"needs {times}{_gib(self._resources.memory_bytes)} memory on one node; the most free is {_gib(most_free)}"]
+        if self._resources.cpus:
+            most_cpus = max(self._ledger.free_cpus(node) for node in self._nodes)
+            parts.append(f"{times}{self._resources.cpus:g} CPUs; the most free is {most_cpus:g}")
+        if self._devices:
+            parts.append(self._device_shortage(times))
         return "; ".join(parts)
 
-
-class _Planned:
-    """A plan in the making: what would be left after the slots taken so far."""
-
-    def __init__(self, ledger: ResourceLedger, resources: ReplicaResources) -> None:
-        self._ledger = ledger
-        self._resources = resources
-        self._taken: dict[str, _Use] = {}
-
-    def take(self, slot: Slot) -> None:
-        self._taken.setdefault(slot.node_id, _Use()).add(slot, self._resources, 1)
-
-    def free_memory_bytes(self, node: Node) -> int:
-        taken = self._taken.get(node.node_id)
-        return node.memory_bytes - self._ledger._use_of(node).memory_bytes - (taken.memory_bytes if taken else 0)
-
-    def fits(self, node: Node) -> bool:
-        taken = self._taken.get(node.node_id)
-        free_cpus = node.cpus - self._ledger._use_of(node).cpus - (taken.cpus if taken else 0.0)
-        return self.free_memory_bytes(node) >= self._resources.memory_bytes and free_cpus >= self._resources.cpus
-
-    def slot_on(self, node: Node, gpu: Gpu) -> Slot | None:
-        """The slot on this device, None when the replica does not fit there."""
-        if not self.fits(node):
-            return None
-        use = self._ledger._use_of(node)
-        if use.exclusive[gpu.index] or (self._resources.exclusive_gpu and use.replicas[gpu.index]):
-            return None
-        if gpu.memory_bytes is None or not self._resources.gpu_memory_bytes:
-            return Slot(node.node_id, gpu.index)
-        if gpu.memory_bytes - use.gpu_memory_bytes[gpu.index] < self._resources.gpu_memory_bytes:
-            return None
-        return Slot(node.node_id, gpu.index, self._resources.gpu_memory_bytes)
-
-
-def _slot_order(slot: Slot) -> tuple[str, int]:
-    return (slot.node_id, -1 if slot.gpu is None else slot.gpu)
+    def _device_shortage(self, times: str) -> str:
+        exclusive = self._resources.exclusive_gpu
+        lent = [device for device in self._devices if self._ledger.lends(*device, exclusive)]
+        known = [free for device in lent if (free := self._ledger.free_gpu_memory_bytes(*device)) is not None]
+        memory = f" with {_gib(self._resources.gpu_memory_bytes)} memory" if self._resources.gpu_memory_bytes else ""
+        most_free = f", the most free with {_gib(max(known))}" if known else ""
+        alone = " for itself" if exclusive else ""
+        return f"{times}a GPU{alone}{memory}; {len(lent)} of {len(self._devices)} can be had{most_free}"
 
 
 def _gib(size_bytes: int) -> str:

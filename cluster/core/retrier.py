@@ -7,7 +7,10 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Retrier:
-    """One attempt and up to `max_num_retries` more, `interval_s` apart; an interval of 0 or less is no wait (TF Serving: `util/retrier.cc`)."""
+    """One attempt and up to `max_num_retries` more, `interval_s` apart (TF Serving: `util/retrier.cc`).
+
+    An interval of 0 or less is no wait.
+    """
 
     max_num_retries: int
     interval_s: float

@@ -14,8 +14,9 @@ AspiredVersionsCallback = Callable[[str, Sequence[AspiredVersion]], None]
 class Source(ABC):
     """Decides which versions of its streams should be served (TF Serving: `core/source.h`).
 
-    A `SourceActor` owns a source and calls `poll` for each stream on a schedule of its own, from a thread, never twice
-    at a time for one stream. A source must say nothing about a stream that it cannot see: a poll that fails raises, and what is served stays.
+    A `SourceActor` owns a source and calls `poll` for each stream on a schedule of its own, from a thread, never twice at a
+    time for one stream. A source must say nothing about a stream that it cannot see: a poll that fails raises, and what is
+    served stays.
     """
 
     @abstractmethod

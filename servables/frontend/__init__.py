@@ -1,0 +1,10 @@
+"""The process that clients talk to: listeners, one handler for both protocols, and the way to the replicas. No Ray here.
+
+    http_listener -- rest -----------+
+                                     +-- inference -- servable_router -- frame_channel* -- a replica
+    grpc_listener -- grpc_services --+
+
+`Frontend` puts these together. A protocol's module translates and decides nothing: what is checked in which order, and
+what an error is called, is `inference`'s and the codecs' business, so that both protocols give the same answer for the same
+cause. `*` is an interface: `LocalChannel` here runs calls in the process, `servables.deployment` sends them to replicas.
+"""

@@ -5,6 +5,7 @@ frontend.bind()              holds the ports
 left = frontend.apply(map)   routes by the map; again for every new one
 await frontend.start()       accepts
 await frontend.drain(t)      accepts no more, lets finish what is under way
+await frontend.close()
 """
 
 from __future__ import annotations
@@ -62,13 +63,6 @@ class Frontend:
         """Requests, of both protocols, that have no answer yet."""
         return self._http_listener.in_flight + self._grpc.in_flight
 
-    @property
-    def rest_port(self) -> int:
-        """The port that `bind` has got; for tests that ask for any."""
-        assert self._rest_socket is not None
-        port: int = self._rest_socket.getsockname()[1]
-        return port
-
     def bind(self) -> None:
         """Holds the ports, bound but not listening, so that they cannot be lost before `start`.
 
@@ -125,6 +119,8 @@ def _bound(host: str, port: int) -> socket.socket:
     bound = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        # What another server's connections left behind in TIME_WAIT is no obstacle; a listening socket still is.
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind((host, port))
     except OSError as error:
         bound.close()

@@ -86,7 +86,7 @@ class HttpListener:
         self._connections: set[_HttpConnection] = set()
         self._all_closed: asyncio.Future[None] | None = None
         self._socket: socket.socket | None = None
-        self._server: asyncio.Server | None = None
+        self._openings: set[asyncio.Task[object]] = set()
         self._tick_timer: asyncio.TimerHandle | None = None
 
     async def start(self, sock: socket.socket) -> None:
@@ -95,8 +95,11 @@ class HttpListener:
         self._socket = sock
         # Connections inherit it: in TIME_WAIT they must not keep the port from the next server.
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         sock.setblocking(False)
-        self._server = await loop.create_server(self._connection, sock=sock, backlog=self.limits.backlog)
+        sock.listen(self.limits.backlog)
+        # Not a server of the event loop: that would drop what it has accepted and not yet begun when it is closed.
+        loop.add_reader(sock, self._accept)
         self._tick_timer = loop.call_later(_TICK_S, self._tick)
 
     async def stop(self, timeout_s: float) -> None:
@@ -107,10 +110,14 @@ class HttpListener:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout_s
         self.draining = True
-        if self._server is not None:
-            await self._accept_queued()
-            self._server.close()
-            self._server = None
+        if self._socket is not None:
+            loop.remove_reader(self._socket)
+            # Closing a listening socket resets the connections in its accept queue, so none may be left there.
+            self._accept()
+            self._socket.close()
+            self._socket = None
+        if self._openings:
+            await asyncio.wait(self._openings)
         await self._wait_until_closed(min(_QUIET_BEFORE_CLOSE_S, timeout_s))
         for connection in list(self._connections):
             connection.close_if_idle()
@@ -129,21 +136,33 @@ class HttpListener:
         if not self._connections and self._all_closed is not None and not self._all_closed.done():
             self._all_closed.set_result(None)
 
-    def _connection(self) -> _HttpConnection:
-        return _HttpConnection(self, asyncio.get_running_loop())
-
-    async def _accept_queued(self) -> None:
-        """Closing a listening socket resets the connections in its accept queue, so none may be left there."""
-        assert self._socket is not None
-        while True:
+    def _accept(self) -> None:
+        """Accepts all that waits."""
+        loop = asyncio.get_running_loop()
+        while self._socket is not None:
             try:
                 accepted, _ = self._socket.accept()
             except BlockingIOError:
                 return
             except ConnectionAbortedError:
                 continue
+            except OSError as error:
+                # No more files, most likely: the connections stay in the queue until some are closed.
+                logger.error("Cannot accept connections: %s", error)
+                loop.remove_reader(self._socket)
+                loop.call_later(_TICK_S, self._accept_again)
+                return
             accepted.setblocking(False)
-            await asyncio.get_running_loop().connect_accepted_socket(self._connection, accepted)
+            opening = loop.create_task(loop.connect_accepted_socket(self._connection, accepted))
+            self._openings.add(opening)
+            opening.add_done_callback(self._openings.discard)
+
+    def _accept_again(self) -> None:
+        if self._socket is not None:
+            asyncio.get_running_loop().add_reader(self._socket, self._accept)
+
+    def _connection(self) -> _HttpConnection:
+        return _HttpConnection(self, asyncio.get_running_loop())
 
     async def _wait_until_closed(self, timeout_s: float) -> None:
         if self._connections and timeout_s > 0:
@@ -165,6 +184,10 @@ class _Refused(Exception):
 
 class _HttpConnection(asyncio.Protocol):
     """One connection: parses messages, runs the handler for one at a time, writes the answers in order."""
+
+    _headers: dict[bytes, bytes]
+    _body: list[bytes]
+    _refusal: HttpResponse | None
 
     def __init__(self, listener: HttpListener, loop: asyncio.AbstractEventLoop) -> None:
         self._listener = listener
@@ -266,6 +289,8 @@ class _HttpConnection(asyncio.Protocol):
         self._headers[key] = value if held is None else held + b", " + value
 
     def on_headers_complete(self) -> None:
+        if self._parser.should_upgrade():
+            return  # `_feed` will begin this message again.
         self._head_complete = True
         declared = self._headers.get(b"content-length")
         if declared is not None and int(declared) > self._limits.max_body_bytes:
@@ -281,6 +306,8 @@ class _HttpConnection(asyncio.Protocol):
         self._body.append(body)
 
     def on_message_complete(self) -> None:
+        if self._parser.should_upgrade():
+            return
         self._in_message = False
         self._continue_due = False
         body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
@@ -308,25 +335,33 @@ class _HttpConnection(asyncio.Protocol):
         self._head_fed_bytes = 0
         self._body_bytes = 0
         self._target = b""
-        self._headers: dict[bytes, bytes] = {}
-        self._body: list[bytes] = []
+        self._headers = {}
+        self._body = []
 
     def _feed(self, data: bytes) -> None:
-        self._refusal: HttpResponse | None = None
+        self._refusal = None
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
-            # Nothing else is spoken here: the request is answered as if it had not asked, and the next one read.
-            self._parser = httptools.HttpRequestParser(self)
-            rest = data[upgrade.args[0] :]
-            if rest and not self._deaf:
-                self._feed(rest)
+            self._decline_upgrade(data[upgrade.args[0] :])
         except httptools.HttpParserError as error:
             if self._deaf:
                 return
             self._refuse(self._refusal or _refusal(400, f"Malformed HTTP request: {error}"))
         if self._queue and not self._deaf:
             self._pause_reading()
+
+    def _decline_upgrade(self, rest: bytes) -> None:
+        """Reads the message again as if it had not asked: the parser skips the body of one that asks."""
+        method = self._parser.get_method()
+        if method == b"CONNECT":
+            self._refuse(_refusal(400, "CONNECT is not supported: this is no proxy."))
+            return
+        version = self._parser.get_http_version().encode()
+        headers = [(name, value) for name, value in self._headers.items() if name not in (b"upgrade", b"connection")]
+        head = b"%b %b HTTP/%b\r\n%b\r\n" % (method, self._target, version, b"".join(b"%b: %b\r\n" % pair for pair in headers))
+        self._parser = httptools.HttpRequestParser(self)
+        self._feed(head + rest)
 
     def _count_head(self, size_bytes: int) -> None:
         self._head_bytes += size_bytes

@@ -13,7 +13,7 @@ import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 from cluster.core.errors import AspiredError, FailedPrecondition, InvalidArgument, NotFound, NotServing, Unavailable
 from cluster.core.servable_id import ServableId
@@ -26,6 +26,7 @@ from servables.signatures import DEFAULT_SIGNATURE_NAME, Signature, decode_signa
 
 Signatures = Mapping[str, Signature]
 T = TypeVar("T")
+R = TypeVar("R")
 
 _RESOLVE_AGAIN_S = 0.05
 _NOT_SERVING_PATIENCE_S = 30.0
@@ -61,12 +62,12 @@ class Prediction:
 
 
 @dataclass(frozen=True, slots=True)
-class ExampleResults:
-    """The answer to Classify or Regress: one result for each example."""
+class ExampleResults(Generic[R]):
+    """The answer to Classify (an `R` is the classes with their scores) or Regress (a value): one result for each example."""
 
     id: ServableId
     signature_name: str
-    results: Sequence[object]
+    results: Sequence[R]
 
 
 DecodeCall = Callable[[Signatures], SignatureCall]
@@ -111,33 +112,15 @@ class Inference:
                 continue
             return Prediction(entry.id, call.signature_name, signatures[call.signature_name], outputs)
 
-    async def classify(self, spec: ModelSpec, examples: Callable[[], Array], timeout_s: float | None) -> ExampleResults:
+    async def classify(
+        self, spec: ModelSpec, examples: Callable[[], Array], timeout_s: float | None
+    ) -> ExampleResults[Sequence[tuple[bytes, float]]]:
         """Classifies serialized `tf.Example`s; `examples` is called once the model is known to exist."""
-        rows = 0
+        return await self._run_examples(spec, examples, timeout_s, classification_call, classifications)
 
-        def decode(signatures: Signatures) -> SignatureCall:
-            nonlocal rows
-            serialized = examples()
-            rows = len(serialized)
-            return SignatureCall(*classification_call(signatures, spec.signature_name, serialized))
-
-        prediction = await self.predict(spec, decode, timeout_s)
-        results = classifications(prediction.signature, prediction.outputs, rows)
-        return ExampleResults(prediction.id, prediction.signature_name, results)
-
-    async def regress(self, spec: ModelSpec, examples: Callable[[], Array], timeout_s: float | None) -> ExampleResults:
+    async def regress(self, spec: ModelSpec, examples: Callable[[], Array], timeout_s: float | None) -> ExampleResults[float]:
         """As `classify`, with one value for each example."""
-        rows = 0
-
-        def decode(signatures: Signatures) -> SignatureCall:
-            nonlocal rows
-            serialized = examples()
-            rows = len(serialized)
-            return SignatureCall(*regression_call(signatures, spec.signature_name, serialized))
-
-        prediction = await self.predict(spec, decode, timeout_s)
-        results = regressions(prediction.signature, prediction.outputs, rows)
-        return ExampleResults(prediction.id, prediction.signature_name, results)
+        return await self._run_examples(spec, examples, timeout_s, regression_call, regressions)
 
     def model_status(self, spec: ModelSpec) -> Sequence[ServableState]:
         """The states of a model's versions, newest first; of one version if `spec` names it. A label is ignored.
@@ -156,6 +139,26 @@ class Inference:
     def model_metadata(self, spec: ModelSpec) -> ServableEntry:
         """The version that would answer; its `signatures` are the metadata."""
         return self.resolve(spec)
+
+    async def _run_examples(
+        self,
+        spec: ModelSpec,
+        examples: Callable[[], Array],
+        timeout_s: float | None,
+        to_call: Callable[[Signatures, str, Array], tuple[str, Mapping[str, Array], tuple[str, ...]]],
+        to_results: Callable[[Signature, Mapping[str, Array], int], Sequence[R]],
+    ) -> ExampleResults[R]:
+        rows = 0
+
+        def decode(signatures: Signatures) -> SignatureCall:
+            nonlocal rows
+            serialized = examples()
+            rows = len(serialized)
+            return SignatureCall(*to_call(signatures, spec.signature_name, serialized))
+
+        prediction = await self.predict(spec, decode, timeout_s)
+        results = to_results(prediction.signature, prediction.outputs, rows)
+        return ExampleResults(prediction.id, prediction.signature_name, results)
 
     async def _await_other_map(self, spec: ModelSpec, refused: ServableEntry) -> None:
         """A gate closes after the map that leaves its version out is published, so that map is on its way."""
@@ -229,7 +232,8 @@ def _read_inputs(signature: Signature, inputs: Mapping[str, T], to_array: Callab
     unknown = inputs.keys() - signature.inputs.keys()
     if unknown:
         raise InvalidArgument(
-            f"Inputs contains invalid name. Used request inputs: {_joined(inputs.keys() - unknown)}, request input: {_joined(inputs)}"
+            f"Inputs contains invalid name. Used request inputs: {_joined(inputs.keys() - unknown)}, "
+            f"request input: {_joined(inputs)}"
         )
     return arrays
 

@@ -19,6 +19,7 @@ import itertools
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 from cluster.core.errors import AspiredError, DeadlineExceeded, Internal, NotServing, ReplicaLost, Unavailable
 from cluster.core.servable_id import ServableId
@@ -416,7 +417,7 @@ def _left_the_map(servable: ServableId) -> NotServing:
 
 
 def _size_bytes(arrays: Iterable[Array]) -> int:
-    return sum(sum(map(len, array.flat)) if array.dtype.hasobject else array.nbytes for array in arrays)
+    return sum(sum(map(len, cast(Iterable[bytes], array.flat))) if array.dtype.hasobject else array.nbytes for array in arrays)
 
 
 def _all_done(futures: Sequence[asyncio.Future[None]]) -> asyncio.Future[None]:

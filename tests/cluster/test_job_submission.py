@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -55,8 +56,13 @@ def cluster(home: Path) -> Iterator[tuple[str, str]]:
     ]
     try:
         wait_until(lambda: is_listening(dashboard), 60, "the dashboard")
-        nodes.append(start_node(f"--address={gcs}", "--node-ip-address=127.0.0.1", "--num-cpus=1"))
-        yield gcs, f"http://127.0.0.1:{dashboard}"
+        # Nodes of one machine that share Ray's folder delete each other's unpacked code while it is being used.
+        with tempfile.TemporaryDirectory(prefix="ray-") as directory:
+            worker = start_node(f"--address={gcs}", "--node-ip-address=127.0.0.1", "--num-cpus=1", f"--temp-dir={directory}")
+            nodes.append(worker)
+            yield gcs, f"http://127.0.0.1:{dashboard}"
+            worker.terminate()
+            worker.wait(60)
     finally:
         for node in reversed(nodes):
             node.terminate()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -41,13 +43,16 @@ def ray_address() -> Iterator[str]:
 
     small: dict[str, Any] = {"object_store_memory": 100 << 20}
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 2, "include_dashboard": False, **small})
-    for _ in range(2):
-        cluster.add_node(num_cpus=1, num_gpus=2, **small)
-    try:
-        yield cluster.address
-    finally:
-        cluster.shutdown()
-        del os.environ["RAY_AUTH_MODE"]
+    with contextlib.ExitStack() as folders:
+        for _ in range(2):
+            # Nodes of one machine that share Ray's folder delete each other's unpacked code while it is being used.
+            folder = folders.enter_context(tempfile.TemporaryDirectory(prefix="ray-", ignore_cleanup_errors=True))
+            cluster.add_node(num_cpus=1, num_gpus=2, temp_dir=folder, **small)
+        try:
+            yield cluster.address
+        finally:
+            cluster.shutdown()
+            del os.environ["RAY_AUTH_MODE"]
 
 
 def neighbour(address: str, what: str) -> str:
