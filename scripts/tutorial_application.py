@@ -1,6 +1,6 @@
 """The Ray Serve application that tutorials teach: a FastAPI ingress before a model deployment with `@serve.batch`."""
 
-from __future__ import annotations
+# Annotations stay real objects here: FastAPI looks at them in the replica, where this module's names are not.
 
 import sys
 from typing import Any

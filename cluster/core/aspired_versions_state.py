@@ -424,7 +424,8 @@ class AspiredVersionsState:
         requested = self._in_state[_S.LOAD_REQUESTED]
         if not requested or not self._may_load():
             return
-        for harness in sorted(requested.values(), key=lambda harness: (harness.due, harness.id.name, harness.id.version)):
+        # Of those that are due at the same time, the one that its policy asked for first.
+        for harness in sorted(requested.values(), key=lambda harness: harness.due):
             if harness.due > now or not self._may_load():
                 return
             if self._looked_for_room.get(harness.id) != self._room or not self._busy():

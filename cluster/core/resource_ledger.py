@@ -307,12 +307,12 @@ class _Shortage:
     def __str__(self) -> str:
         if not self._nodes:
             return "no node of the cluster is free to use and has the labels that it asks for"
-        times = f"{self._wanted} times " if self._wanted > 1 else ""
+        times = f", {self._wanted} times" if self._wanted > 1 else ""
         most_free = max(self._ledger.free_memory_bytes(node) for node in self._nodes)
-        parts = [f"needs {times}{_gib(self._resources.memory_bytes)} memory on one node; the most free is {_gib(most_free)}"]
+        parts = [f"needs {_gib(self._resources.memory_bytes)} memory on one node{times}; the most free is {_gib(most_free)}"]
         if self._resources.cpus:
             most_cpus = max(self._ledger.free_cpus(node) for node in self._nodes)
-            parts.append(f"{times}{self._resources.cpus:g} CPUs; the most free is {most_cpus:g}")
+            parts.append(f"{self._resources.cpus:g} CPUs; the most free is {most_cpus:g}")
         if self._devices:
             parts.append(self._device_shortage(times))
         return "; ".join(parts)
@@ -324,7 +324,7 @@ class _Shortage:
         memory = f" with {_gib(self._resources.gpu_memory_bytes)} memory" if self._resources.gpu_memory_bytes else ""
         most_free = f", the most free with {_gib(max(known))}" if known else ""
         alone = " for itself" if exclusive else ""
-        return f"{times}a GPU{alone}{memory}; {len(lent)} of {len(self._devices)} can be had{most_free}"
+        return f"a GPU{alone}{memory}{times}; {len(lent)} of {len(self._devices)} can be had{most_free}"
 
 
 def _gib(size_bytes: int) -> str:

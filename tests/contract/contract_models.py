@@ -1,13 +1,13 @@
 """The models that the contract's cases ask, and a frontend that serves them. No TensorFlow, no Ray.
 
-    half_plus_two   versions 1, 2 and 3 (which failed to load); labels stable = 1, canary = 2
-                    y = x / 2 + 2;  classify_x_to_y, regress_x_to_y the same on tf.Examples;  regress_x_to_nothing: a bad result
-    sums            two inputs, two outputs: a (float), b (int64) -> sum (float), b_plus_one (int64)
-    strings         text -> text, image_bytes
-    defaults        y = x + bias, bias 1 if left out
-    types           one input and output of each of several types, passed through
-    no_inputs       a signature without inputs
-    failing         raises the error whose code its input `code` gives
+half_plus_two   versions 1, 2 and 3 (which failed to load); labels stable = 1, canary = 2
+                y = x / 2 + 2;  classify_x_to_y, regress_x_to_y the same on tf.Examples;  regress_x_to_nothing: a bad result
+sums            two inputs, two outputs: a (float), b (int64) -> sum (float), b_plus_one (int64)
+strings         text -> text, image_bytes
+defaults        y = x + bias, bias 1 if left out
+types           one input and output of each of several types, passed through
+no_inputs       a signature without inputs
+failing         raises the error whose code its input `code` gives
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import grpc
 import pytest
+from google.protobuf import text_format
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
 from cluster.core.errors import Code
@@ -35,17 +36,17 @@ CODES = [
 
 # The part of a REST path, the model_spec, and the error they share.
 SPECS = [
-    ("unknown", {"name": "unknown"}, 404, grpc.StatusCode.NOT_FOUND, "Servable not found for request: Latest(unknown)"),
+    ("unknown", 'name: "unknown"', 404, grpc.StatusCode.NOT_FOUND, "Servable not found for request: Latest(unknown)"),
     (
         "failing/versions/7",
-        {"name": "failing", "version": 7},
+        'name: "failing" version { value: 7 }',
         404,
         grpc.StatusCode.NOT_FOUND,
         "Servable not found for request: Specific(failing, 7)",
     ),
     (
         "failing/labels/none",
-        {"name": "failing", "version_label": "none"},
+        'name: "failing" version_label: "none"',
         400,
         grpc.StatusCode.INVALID_ARGUMENT,
         "Unrecognized servable version label: none",
@@ -87,7 +88,7 @@ def test_a_version_that_is_not_there(
     server: ContractServer,
     stub: prediction_service_pb2_grpc.PredictionServiceStub,
     path: str,
-    spec: dict[str, object],
+    spec: str,
     http_status: int,
     grpc_code: grpc.StatusCode,
     message: str,
@@ -95,17 +96,13 @@ def test_a_version_that_is_not_there(
     answer = ask(server, "POST", f"/v1/models/{path}:predict", b'{"instances": [1]}')
     assert (answer.status, json.loads(answer.body)) == (http_status, {"error": message})
     request = predict_pb2.PredictRequest()
-    version = spec.pop("version", None) if "version" in spec else None
-    for field, value in spec.items():
-        setattr(request.model_spec, field, value)
-    if version is not None:
-        request.model_spec.version.value = version
+    text_format.Parse(spec, request.model_spec)
     assert grpc_error(stub, request) == (grpc_code, message)
 
 
 def grpc_error(
     stub: prediction_service_pb2_grpc.PredictionServiceStub, request: predict_pb2.PredictRequest
-) -> tuple[grpc.StatusCode, str]:
+) -> tuple[grpc.StatusCode, str | None]:
     with pytest.raises(grpc.RpcError) as raised:
         stub.Predict(request, timeout=30.0)
     return raised.value.code(), raised.value.details()

@@ -52,7 +52,7 @@ class Stubs:
         return method
 
     def raw(self, method: str, request: bytes) -> bytes:
-        answer: bytes = self.channel.unary_unary(method)(request, timeout=TIMEOUT_S)
+        answer: bytes = self.channel.unary_unary(method, bytes, bytes)(request, timeout=TIMEOUT_S)
         return answer
 
 
@@ -134,7 +134,7 @@ def test_what_is_not_implemented_says_what_to_do_instead(stubs: Stubs, method: s
     with pytest.raises(grpc.RpcError) as raised:
         stubs.method(method)(REQUESTS[method](), timeout=TIMEOUT_S)
     assert raised.value.code() is grpc.StatusCode.UNIMPLEMENTED
-    assert advice in raised.value.details()
+    assert advice in str(raised.value.details())
 
 
 @pytest.mark.parametrize("method", ["/tensorflow.serving.PredictionService/Other", "/other.Service/Predict"])
@@ -148,7 +148,7 @@ def test_a_request_that_does_not_parse_is_an_invalid_argument(stubs: Stubs) -> N
     with pytest.raises(grpc.RpcError) as raised:
         stubs.raw("/tensorflow.serving.PredictionService/Predict", b"\xff")
     assert raised.value.code() is grpc.StatusCode.INVALID_ARGUMENT
-    assert raised.value.details().startswith("The request is not a tensorflow.serving.PredictRequest: ")
+    assert str(raised.value.details()).startswith("The request is not a tensorflow.serving.PredictRequest: ")
 
 
 def test_a_long_message_is_cut(stubs: Stubs) -> None:

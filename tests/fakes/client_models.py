@@ -37,7 +37,9 @@ from servables.tensors import DataType
 
 Run = Callable[[Mapping[str, Array]], dict[str, Array]]
 
-LOAD_ERROR = Status(Code.NOT_FOUND, "Could not find SavedModel .pb or .pbtxt at supplied export directory path: /models/broken/1")
+LOAD_ERROR = Status(
+    Code.NOT_FOUND, "Could not find SavedModel .pb or .pbtxt at supplied export directory path: /models/broken/1"
+)
 LABELS = {"offset": {"stable": 2, "canary": 3}}
 ECHO_TYPES = {
     "float": DataType.DT_FLOAT,
@@ -121,7 +123,10 @@ def _echoes() -> Iterator[tuple[str, tuple[Signature, Run]]]:
         yield name, (_predict(TensorInfo("", dtype, None), "x", "y"), lambda inputs: {"y": inputs["x"]})
     strings = _predict(TensorInfo("", DataType.DT_STRING, (-1,)), "x", ("y", "y_bytes"))
     yield "string", (strings, lambda inputs: {"y": inputs["x"], "y_bytes": inputs["x"]})
-    yield "bytes", (_predict(TensorInfo("", DataType.DT_STRING, None), "x", ("y_bytes",)), lambda inputs: {"y_bytes": inputs["x"]})
+    yield (
+        "bytes",
+        (_predict(TensorInfo("", DataType.DT_STRING, None), "x", ("y_bytes",)), lambda inputs: {"y_bytes": inputs["x"]}),
+    )
     yield DEFAULT_SIGNATURE_NAME, (_predict(_FLOATS, "x", "y"), lambda inputs: {"y": inputs["x"]})
 
 

@@ -157,12 +157,11 @@ async def _serve_grpc(models: _Models, certificate: str, key: str, token: str | 
 
 
 @contextmanager
-def _grpc_errors(context: Any, token: str | None) -> Iterator[None]:
+def _grpc_errors(context: Any) -> Iterator[None]:
     import grpc
 
     by_number = {code.value[0]: code for code in grpc.StatusCode}
     try:
-        _check_token(dict(context.invocation_metadata()).get("authorization"), token)
         yield
     except AspiredError as error:
         context.set_code(by_number[error.code])
@@ -200,7 +199,8 @@ def _prediction_servicer(base: type, models: _Models, token: str | None) -> Any:
     class PredictionServicer(base):  # type: ignore[misc]
         async def Predict(self, request: Any, context: Any) -> Any:  # noqa: N802
             response = predict_pb2.PredictResponse()
-            with _grpc_errors(context, token):
+            with _grpc_errors(context):
+                _check_token(dict(context.invocation_metadata()).get("authorization"), token)
                 id = resolve(request.model_spec)
                 name = request.model_spec.signature_name or DEFAULT_SIGNATURE_NAME
                 if name not in models.signatures(id):
@@ -221,7 +221,8 @@ def _prediction_servicer(base: type, models: _Models, token: str | None) -> Any:
 
         async def Classify(self, request: Any, context: Any) -> Any:  # noqa: N802
             response = classification_pb2.ClassificationResponse()
-            with _grpc_errors(context, token):
+            with _grpc_errors(context):
+                _check_token(dict(context.invocation_metadata()).get("authorization"), token)
                 id = resolve(request.model_spec)
                 _, run = models.signatures(id)[request.model_spec.signature_name]
                 for row in run({"inputs": serialized_examples(request)})["scores"]:
@@ -233,7 +234,8 @@ def _prediction_servicer(base: type, models: _Models, token: str | None) -> Any:
 
         async def Regress(self, request: Any, context: Any) -> Any:  # noqa: N802
             response = regression_pb2.RegressionResponse()
-            with _grpc_errors(context, token):
+            with _grpc_errors(context):
+                _check_token(dict(context.invocation_metadata()).get("authorization"), token)
                 id = resolve(request.model_spec)
                 _, run = models.signatures(id)[request.model_spec.signature_name]
                 for (value,) in run({"inputs": serialized_examples(request)})["outputs"]:
@@ -243,7 +245,8 @@ def _prediction_servicer(base: type, models: _Models, token: str | None) -> Any:
 
         async def GetModelMetadata(self, request: Any, context: Any) -> Any:  # noqa: N802
             response = get_model_metadata_pb2.GetModelMetadataResponse()
-            with _grpc_errors(context, token):
+            with _grpc_errors(context):
+                _check_token(dict(context.invocation_metadata()).get("authorization"), token)
                 id = resolve(request.model_spec)
                 signatures = {name: signature for name, (signature, _) in models.signatures(id).items()}
                 encoded = get_model_metadata_pb2.SignatureDefMap.FromString(encode_signatures(signatures))
@@ -262,7 +265,8 @@ def _model_servicer(base: type, models: _Models, token: str | None) -> Any:
     class ModelServicer(base):  # type: ignore[misc]
         async def GetModelStatus(self, request: Any, context: Any) -> Any:  # noqa: N802
             response = get_model_status_pb2.GetModelStatusResponse()
-            with _grpc_errors(context, token):
+            with _grpc_errors(context):
+                _check_token(dict(context.invocation_metadata()).get("authorization"), token)
                 spec = request.model_spec
                 version = spec.version.value if spec.HasField("version") else None
                 for state in models.statuses(spec.name, version):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any, cast
 
 import numpy as np
@@ -40,7 +41,7 @@ _CODES_BY_REST = {
 class Blocking:
     """An AsyncClient that can be called like a Client."""
 
-    def __init__(self, target: str, **options: Any) -> None:
+    def __init__(self, target: str | list[str], **options: Any) -> None:
         self._runner = asyncio.Runner()
         self._client = AsyncClient(target, **options)
 
@@ -57,15 +58,18 @@ class Blocking:
         self._runner.close()
 
 
+@contextmanager
 def blocking(kind: str, target: str | list[str], **options: Any) -> Iterator[Client]:
     """A client of that kind, closed at the end."""
     if kind == "Client":
         with Client(target, **options) as client:
             yield client
     else:
-        stand_in = Blocking(cast(str, target), **options)
-        yield cast(Client, stand_in)
-        stand_in.stop()
+        stand_in = Blocking(target, **options)
+        try:
+            yield cast(Client, stand_in)
+        finally:
+            stand_in.stop()
 
 
 class ClientConformance:
@@ -73,7 +77,8 @@ class ClientConformance:
 
     @pytest.fixture(params=["Client", "AsyncClient"])
     def client(self, request: pytest.FixtureRequest, address: str) -> Iterator[Client]:
-        yield from blocking(request.param, address, timeout_s=20.0, retry=RetryPolicy(max_attempts=1))
+        with blocking(request.param, address, timeout_s=20.0, retry=RetryPolicy(max_attempts=1)) as client:
+            yield client
 
     @pytest.fixture
     def rest(self, address: str) -> bool:
