@@ -20,7 +20,7 @@ class HeldPorts:
         try:
             for flag, port in ports:
                 _check_free(host, flag, port)
-                self._sockets.append(_bound(host, port, socket.SO_REUSEPORT))
+                self._sockets.append(_held(host, port))
         except BaseException:
             self.release()
             raise
@@ -42,11 +42,20 @@ def _check_free(host: str, flag: str, port: int) -> None:
         ) from error
 
 
-def _bound(host: str, port: int, option: int) -> socket.socket:
+def _held(host: str, port: int) -> socket.socket:
+    try:
+        return _bound(host, port, socket.SO_REUSEPORT)
+    except OSError:
+        # Connections of a server that has just ended linger; not from the start, or a check would not see this socket.
+        return _bound(host, port, socket.SO_REUSEPORT, socket.SO_REUSEADDR)
+
+
+def _bound(host: str, port: int, *options: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     bound = socket.socket(family, socket.SOCK_STREAM)
     try:
-        bound.setsockopt(socket.SOL_SOCKET, option, 1)
+        for option in options:
+            bound.setsockopt(socket.SOL_SOCKET, option, 1)
         bound.bind((host, port))
     except BaseException:
         bound.close()

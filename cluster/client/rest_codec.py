@@ -22,7 +22,7 @@ from cluster.client.results import Array, Class, Classifications, Prediction, Re
 from cluster.core.errors import Code, Internal, InvalidArgument, Unimplemented
 from cluster.core.servable_state import PublicState
 from servables.signatures import Signature, TensorInfo
-from servables.tensors import DataType, to_numpy
+from servables.tensors import DataType, string_array, to_numpy
 
 
 class RestCodec(Codec):
@@ -103,10 +103,7 @@ def _finite(value: Any) -> bool:
 def _json_value(name: str, array: Array) -> Any:
     """The array as lists, or as an array of a dtype and layout that orjson knows."""
     if array.dtype == object:
-        encoded = np.empty(array.shape, dtype=object)
-        for index, item in enumerate(array.flat):
-            encoded.flat[index] = _b64(item)
-        return encoded.tolist()
+        return np.array([_b64(item) for item in array.flat], dtype=object).reshape(array.shape).tolist()
     if array.dtype.kind == "c":
         raise Unimplemented(f"Input {name}: JSON has no {array.dtype}")
     if array.dtype.kind == "V":
@@ -158,12 +155,9 @@ def _reading(call: str) -> Iterator[None]:
 
 def _tensor(value: Any, info: TensorInfo) -> Array:
     if info.dtype is DataType.DT_STRING:
-        array = np.array(value, dtype=object)
         # numpy sees a dict as a scalar, so {"b64": ...} objects are elements too.
-        strings = np.empty(array.shape, dtype=object)
-        for index, item in enumerate(array.flat):
-            strings.flat[index] = _string(item)
-        array = strings
+        items = np.array(value, dtype=object)
+        array: Array = string_array([_string(item) for item in items.flat], items.shape)
     else:
         array = np.asarray(value, dtype=to_numpy(info.dtype))
     if array.size == 0 and info.shape is not None and len(info.shape) > array.ndim:

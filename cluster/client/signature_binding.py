@@ -16,7 +16,7 @@ from numpy.typing import ArrayLike
 from cluster.client.results import Array
 from cluster.core.errors import InvalidArgument
 from servables.signatures import Signature, TensorInfo
-from servables.tensors import DataType, to_numpy
+from servables.tensors import DataType, string_array, to_numpy
 
 
 def bind_inputs(inputs: ArrayLike | Mapping[str, ArrayLike], signature: Signature) -> dict[str, Array]:
@@ -93,10 +93,7 @@ def _may_cast(given: np.dtype[Any], wanted: np.dtype[Any]) -> bool:
 
 def _string_array(name: str, value: ArrayLike) -> Array:
     array = np.array(value, dtype=object)
-    strings = np.empty(array.shape, dtype=object)
-    for index, item in enumerate(array.flat):
-        strings.flat[index] = _to_bytes(name, item)
-    return strings
+    return string_array([_to_bytes(name, item) for item in array.flat], array.shape)
 
 
 def _to_bytes(name: str, item: object) -> bytes:

@@ -102,7 +102,11 @@ def _on_examples(method_name: str, output: str) -> Signature:
 
 
 def _half_plus(offset: int) -> tuple[Signature, Run]:
-    return _predict(_FLOATS, "x", "y"), lambda inputs: {"y": np.asarray(inputs["x"] / 2 + offset, np.float32)}
+    def run(inputs: Mapping[str, Array]) -> dict[str, Array]:
+        x: Any = inputs["x"]
+        return {"y": np.asarray(x / 2 + offset, np.float32)}
+
+    return _predict(_FLOATS, "x", "y"), run
 
 
 def _half_x(inputs: Mapping[str, Array]) -> Array:

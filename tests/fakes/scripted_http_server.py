@@ -23,7 +23,7 @@ class ScriptedHttpServer:
 def scripted_http_server(behaviour: Behaviour) -> Iterator[ScriptedHttpServer]:
     """Serves on a free port of 127.0.0.1, one thread a connection; requests must have no body."""
     server = ScriptedHttpServer()
-    threads = []
+    threads: list[threading.Thread] = []
 
     def serve(connection: socket.socket) -> None:
         with connection:

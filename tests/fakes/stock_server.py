@@ -16,6 +16,7 @@ import subprocess
 import sys
 import types
 from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ from typing import Any
 from urllib.parse import unquote
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cluster.core.errors import AspiredError, Code, FailedPrecondition, InvalidArgument, NotFound, Unauthenticated
 from cluster.core.servable_id import ServableId
@@ -125,6 +127,8 @@ def _import_generated_messages() -> None:
 
 async def _serve(certificate: str, key: str) -> None:
     models = _Models()
+    # Each call that hangs keeps its thread.
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(100))
     token = "Bearer secret" if certificate else None
     grpc_port, stop_grpc = await _serve_grpc(models, certificate, key, token)
     rest_port, stop_rest = await _serve_rest(models, certificate, key, token)
@@ -148,12 +152,17 @@ async def _serve_grpc(models: _Models, certificate: str, key: str, token: str | 
     model = _model_servicer(model_service_pb2_grpc.ModelServiceServicer, models, token)
     model_service_pb2_grpc.add_ModelServiceServicer_to_server(model, server)
     if certificate:
-        pair = (Path(key).read_bytes(), Path(certificate).read_bytes())
-        port = server.add_secure_port("127.0.0.1:0", grpc.ssl_server_credentials([pair]))
+        port = server.add_secure_port("127.0.0.1:0", _grpc_credentials(certificate, key))
     else:
         port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     return port, lambda: server.stop(None)
+
+
+def _grpc_credentials(certificate: str, key: str) -> Any:
+    import grpc
+
+    return grpc.ssl_server_credentials([(Path(key).read_bytes(), Path(certificate).read_bytes())])
 
 
 @contextmanager
@@ -386,7 +395,7 @@ def _check_leaf(leaf: Any, dtype: DataType) -> None:
         raise InvalidArgument(f"JSON Value: {json.dumps(leaf)} is not of expected type: {dtype.label}")
 
 
-def _write_tensor(alias: str, array: Array) -> Any:
+def _write_tensor(alias: str, array: NDArray[Any]) -> Any:
     if array.dtype != object:
         return array.tolist()
     written = np.empty(array.shape, dtype=object)

@@ -288,7 +288,7 @@ class SimulatedWorld:
         self._checkpoint = json.dumps(self.state.checkpoint())
 
     def _tell(self, event: Event) -> None:
-        """A report on its way from the manager; it may be lost with the manager, or with the controller that it is meant for."""
+        """A report on its way from the manager; it may be lost with the manager, or with the controller it is meant for."""
         lives = (self._life, self.manager.life)
 
         def arrive() -> None:

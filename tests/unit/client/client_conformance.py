@@ -131,7 +131,9 @@ class ClientConformance:
 
     def test_sends_and_gets_numbers_that_are_not_finite(self, client: Client) -> None:
         values = [1.5, float("nan"), float("inf"), float("-inf")]
-        assert np.array_equal(client.predict("echo", values, signature_name="float").array, np.float32(values), equal_nan=True)
+        assert np.array_equal(
+            client.predict("echo", values, signature_name="float").array, np.array(values, np.float32), equal_nan=True
+        )
 
     @pytest.mark.parametrize("shape", [(0,), (2, 0), (1, 2, 3), ()])
     def test_keeps_shapes(self, client: Client, shape: tuple[int, ...]) -> None:
@@ -164,7 +166,7 @@ class ClientConformance:
 
     def test_regresses_examples(self, client: Client, rest: bool) -> None:
         results = client.regress("half_plus_two", [{"x": 1.0}, {"x": np.float32(0.2)}], signature_name="regress_x_to_y")
-        assert results.array.tolist() == np.float32([2.5, 2.1]).tolist()
+        assert results.array.tolist() == np.array([2.5, 2.1], np.float32).tolist()
         assert results[1] == float(np.float32(2.1))
         assert results.model_version == (None if rest else 1)
 
@@ -239,9 +241,9 @@ class ClientConformance:
             client.predict("nobody", [1.0])
         with pytest.raises(NotFound, match=r"^Servable not found for request: Specific\(offset, 9\)$"):
             client.predict("offset", [1.0], version=9)
-        with pytest.raises(NotFound, match="^Could not find any versions of model nobody$"):
+        with pytest.raises(NotFound, match=r"^Could not find any versions of model nobody$"):
             client.status("nobody")
-        with pytest.raises(InvalidArgument, match="^Unrecognized servable version label: nobody$"):
+        with pytest.raises(InvalidArgument, match=r"^Unrecognized servable version label: nobody$"):
             client.predict("offset", [1.0], label="nobody")
 
     def test_a_model_name_is_escaped(self, client: Client) -> None:

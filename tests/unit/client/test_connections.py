@@ -91,9 +91,11 @@ def test_a_server_that_hangs_up_is_unavailable_and_asked_again(kind: str) -> Non
             raise ConnectionError
         connection.sendall(NO_STATUS)
 
-    with scripted_http_server(behaviour) as server:
-        with blocking(kind, f"http://127.0.0.1:{server.port}", timeout_s=30.0) as client:
-            assert client.status("m") == []
+    with (
+        scripted_http_server(behaviour) as server,
+        blocking(kind, f"http://127.0.0.1:{server.port}", timeout_s=30.0) as client,
+    ):
+        assert client.status("m") == []
     assert len(server.requests) == 2
 
 
@@ -102,10 +104,12 @@ def test_a_request_that_was_sent_is_not_sent_again_if_nothing_may_run_twice(kind
     def behaviour(connection: socket.socket) -> None:
         raise ConnectionError
 
-    with scripted_http_server(behaviour) as server:
-        with blocking(kind, f"http://127.0.0.1:{server.port}", retry=RetryPolicy(resend=False), timeout_s=30.0) as client:
-            with pytest.raises(Unavailable, match=f"^The connection to http://127.0.0.1:{server.port} failed: "):
-                client.status("m")
+    with (
+        scripted_http_server(behaviour) as server,
+        blocking(kind, f"http://127.0.0.1:{server.port}", retry=RetryPolicy(resend=False), timeout_s=30.0) as client,
+        pytest.raises(Unavailable, match=f"^The connection to http://127.0.0.1:{server.port} failed: "),
+    ):
+        client.status("m")
     assert len(server.requests) == 1
 
 
@@ -121,16 +125,23 @@ def test_the_timeout_is_that_of_the_whole_reply(kind: str, first: bytes) -> None
                 connection.sendall(b" ")
 
     with scripted_http_server(behaviour) as server:
-        with blocking(kind, f"http://127.0.0.1:{server.port}", timeout_s=0.3) as client:
-            with pytest.raises(DeadlineExceeded, match=rf"^No reply from http://127.0.0.1:{server.port} within 0.3 s$"):
+        reason = rf"^No reply from http://127.0.0.1:{server.port} within 0.3 s$"
+        try:
+            with (
+                blocking(kind, f"http://127.0.0.1:{server.port}", timeout_s=0.3) as client,
+                pytest.raises(DeadlineExceeded, match=reason),
+            ):
                 client.status("m")
-        over.set()
+        finally:
+            over.set()
 
 
 def test_headers_go_with_every_request() -> None:
-    with scripted_http_server(lambda connection: connection.sendall(NO_STATUS)) as server:
-        with Client(f"http://127.0.0.1:{server.port}/behind/a/proxy", headers={"X-Token": "secret"}) as client:
-            client.status("m")
+    with (
+        scripted_http_server(lambda connection: connection.sendall(NO_STATUS)) as server,
+        Client(f"http://127.0.0.1:{server.port}/behind/a/proxy", headers={"X-Token": "secret"}) as client,
+    ):
+        client.status("m")
     assert server.requests[0].startswith(b"GET /behind/a/proxy/v1/models/m HTTP/1.1\r\n")
     assert b"X-Token: secret\r\n" in server.requests[0]
 
@@ -198,17 +209,21 @@ def test_speaks_tls_and_shows_a_token(kind: str, scheme: str, guarded: StockServ
         kind, address(guarded, scheme), tls=tls, headers={"Authorization": "Bearer secret"}, timeout_s=30.0
     ) as client:
         assert client.predict("half_plus_two", [1.0]).array.tolist() == [2.5]
-    with blocking(kind, address(guarded, scheme), tls=tls, timeout_s=30.0) as client:
-        with pytest.raises(Unauthenticated, match="A token is needed"):
-            client.predict("half_plus_two", [1.0])
+    with (
+        blocking(kind, address(guarded, scheme), tls=tls, timeout_s=30.0) as client,
+        pytest.raises(Unauthenticated, match="A token is needed"),
+    ):
+        client.predict("half_plus_two", [1.0])
 
 
 @both_kinds
 @pytest.mark.parametrize("scheme", ["grpcs", "https"])
 def test_does_not_talk_to_a_server_whose_certificate_it_does_not_trust(kind: str, scheme: str, guarded: StockServer) -> None:
-    with blocking(kind, address(guarded, scheme), retry=NO_RETRY, timeout_s=30.0) as client:
-        with pytest.raises(Unavailable, match="(?i)cannot connect.*certificate"):
-            client.status("half_plus_two")
+    with (
+        blocking(kind, address(guarded, scheme), retry=NO_RETRY, timeout_s=30.0) as client,
+        pytest.raises(Unavailable, match=r"(?i)cannot connect.*certificate"),
+    ):
+        client.status("half_plus_two")
 
 
 def test_a_certificate_needs_its_key() -> None:

@@ -14,8 +14,8 @@ from cluster.client.conversations import Conversations
 from cluster.client.exchange import Conversation, Outcome, Send, Sleep, Step, run
 from cluster.client.http_errors import http_error
 from cluster.client.model_spec import ModelSpec
-from cluster.client.results import Prediction
 from cluster.client.rest_codec import RestCodec
+from cluster.client.results import Prediction
 from cluster.client.retry_policy import RetryPolicy
 from cluster.core.errors import (
     DeadlineExceeded,

@@ -34,5 +34,5 @@ def test_puts_values_into_the_list_of_their_type(value: Any, feature: Feature) -
 
 @pytest.mark.parametrize("value", [None, [None], [1, "a"], [[1], [2]], np.ones((2, 2)), 2**63, {"a": 1}, [1j]])
 def test_refuses_what_no_feature_holds(value: Any) -> None:
-    with pytest.raises(InvalidArgument, match="^Feature: f "):
+    with pytest.raises(InvalidArgument, match=r"^Feature: f "):
         read_features({"f": value})

@@ -34,7 +34,7 @@ def encode(array: Any, dtype: DataType) -> bytes:
 
 def test_reads_bare_words_for_what_is_not_finite() -> None:
     array = decode('{"outputs": [1.5, NaN, Infinity, -Infinity, 9e+06]}', DataType.DT_FLOAT)
-    assert np.array_equal(array, np.float32([1.5, np.nan, np.inf, -np.inf, 9e6]), equal_nan=True)
+    assert np.array_equal(array, np.array([1.5, np.nan, np.inf, -np.inf, 9e6], np.float32), equal_nan=True)
 
 
 def test_writes_bare_words_for_what_is_not_finite() -> None:
@@ -75,7 +75,7 @@ def test_keeps_large_integers_exact() -> None:
     ],
 )
 def test_a_reply_that_is_no_answer_is_an_internal_error(body: str) -> None:
-    with pytest.raises(Internal, match="^Cannot read the predict reply: "):
+    with pytest.raises(Internal, match=r"^Cannot read the predict reply: "):
         decode(body, DataType.DT_INT32)
 
 

@@ -7,7 +7,7 @@ from cluster.client import Class, Classifications, InvalidArgument, Prediction, 
 
 
 def test_a_prediction_with_one_output_is_its_array() -> None:
-    prediction = Prediction({"y": np.float32([1.5])}, model_version=3)
+    prediction = Prediction({"y": np.array([1.5], np.float32)}, model_version=3)
     assert np.asarray(prediction).tolist() == [1.5]
     assert np.asarray(prediction, dtype=np.float64).dtype == np.float64
     assert (np.add(prediction, 1)).tolist() == [2.5]

@@ -74,7 +74,7 @@ def test_casts_to_the_dtype_of_the_signature(value: Any, dtype: DataType) -> Non
     ],
 )
 def test_refuses_what_would_change(value: Any, dtype: DataType) -> None:
-    with pytest.raises(InvalidArgument, match="^Input x "):
+    with pytest.raises(InvalidArgument, match=r"^Input x "):
         cast(value, dtype)
 
 
@@ -113,7 +113,7 @@ def test_strings_become_bytes(make: Callable[[Any], Any]) -> None:
 
 @pytest.mark.parametrize("value", [[1], ["a", None], [["a"], ["b", "c"]], ["\ud800"], np.array([1.0])])
 def test_refuses_what_is_no_string(value: Any) -> None:
-    with pytest.raises(InvalidArgument, match="^Input x "):
+    with pytest.raises(InvalidArgument, match=r"^Input x "):
         cast(value, DataType.DT_STRING)
 
 
@@ -131,5 +131,5 @@ def test_leaves_missing_inputs_to_the_server() -> None:
 def test_refuses_an_output_asked_for_twice() -> None:
     signature = Signature(PREDICT_METHOD_NAME, {}, {"y": TensorInfo("", DataType.DT_FLOAT, None)})
     check_outputs(["y"], signature)
-    with pytest.raises(InvalidArgument, match="^duplicate output tensor alias: y$"):
+    with pytest.raises(InvalidArgument, match=r"^duplicate output tensor alias: y$"):
         check_outputs(["y", "y"], signature)

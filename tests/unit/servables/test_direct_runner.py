@@ -201,9 +201,11 @@ async def test_an_unexpected_exception_is_an_internal_error_and_logged(
 
 async def test_closing_ends_what_runs_fails_what_waits_and_ends_the_threads() -> None:
     gate = Gate()
+    before = set(threading.enumerate())
     runner = DirectRunner(FakeServable(gate=gate, held=holds), 2)
     held = [hold(runner, gate), hold(runner, gate)]
     waiting = ask(runner, call(2), call(4, timeout_s=1000))
+    assert set(threading.enumerate()) > before
     closing = asyncio.ensure_future(runner.close())
 
     assert [reply.status.code for reply in await waiting] == [Code.UNAVAILABLE] * 2
@@ -211,7 +213,7 @@ async def test_closing_ends_what_runs_fails_what_waits_and_ends_the_threads() ->
     gate.open()
     await closing
     assert [value(reply) for reply in await asyncio.gather(*held)] == [1.5, 1.5]
-    assert not [thread for thread in threading.enumerate() if thread.name.startswith("direct_runner")]
+    assert set(threading.enumerate()) <= before
 
     (late,) = await ask(runner, call(2))
     assert late.status.code is Code.UNAVAILABLE
