@@ -496,7 +496,6 @@ class AspiredVersionsState:
         except ResourceExhausted:
             self._looked_for_room[harness.id] = self._room
         else:
-            self._looked_for_room.pop(harness.id, None)
             del self._misplaced[harness.id]
             if Counter(slots) != Counter(harness.slots):
                 harness.slots, harness.resources = slots, resources

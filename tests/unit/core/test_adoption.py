@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 
@@ -75,15 +76,19 @@ class TestNewController:
         assert driven.quiesced(1) == [Unload("c1-2", ONE)]
         assert driven.unloaded(1) == [Load("c1-3", version(1), (SLOT,), RESOURCES)]
 
+    def test_a_stream_whose_list_waits_for_an_end_is_not_settled(self) -> None:
+        driven = DrivenState(running=[found(1, QUIESCING)])
+        driven.aspire(1)
+        assert driven.state.waiting_streams() == ()
+        assert not driven.state.first_versions_settled()
+
     def test_unloads_streams_that_are_not_configured_any_more(self) -> None:
         driven = DrivenState(running=[found(1, stream="old"), found(2, LOADING, stream="old")])
         assert driven.started == [CancelLoad(ServableId("old", 2)), Quiesce("c1-1", ServableId("old", 1))]
 
     def test_books_the_resources_with_which_a_version_runs(self) -> None:
         taken = ReplicaResources(3 * GIBIBYTE)
-        running = found(1)
-        running = type(running)(running.version, running.phase, running.slots, running.instruction_id, taken)
-        driven = DrivenState(running=[running])
+        driven = DrivenState(running=[replace(found(1), resources=taken)])
         assert driven.state.ledger.reserved().memory_bytes == 3 * GIBIBYTE
 
     def test_books_what_runs_even_where_it_does_not_fit(self) -> None:
@@ -123,6 +128,11 @@ class TestCheckpoint:
         driven = self.restarted(self.failed_for_good())
         driven.aspire()
         assert [type(one) for one in driven.aspire(1)] == [Load]
+
+    def test_a_version_that_its_source_doubted_is_tried_when_it_does_not_any_more(self) -> None:
+        driven = DrivenState()
+        driven.aspire(replace(version(1), status=BROKEN))
+        assert [type(one) for one in self.restarted(driven).aspire(1)] == [Load]
 
     def test_a_version_without_a_fingerprint_is_tried_again(self) -> None:
         driven = DrivenState()
@@ -198,6 +208,13 @@ class TestRestartedManager:
         driven.aspire(version(1, "newer"))
         assert driven.observe() == [Load("c1-2", version(1, "newer"), (SLOT,), RESOURCES)]
 
+    def test_a_load_that_was_to_start_over_and_then_was_not_wanted_is_seen_out(self) -> None:
+        driven = DrivenState()
+        driven.aspire(1)
+        driven.aspire(version(1, "newer"))
+        driven.aspire()
+        assert driven.observe() == [CancelLoad(ONE), Quiesce("c1-2", ONE)]
+
     def test_is_asked_again_for_a_ready_version_that_it_does_not_run(self) -> None:
         driven = DrivenState()
         driven.serve(1)
@@ -259,6 +276,12 @@ class TestRestartedManager:
         assert driven.public() == {1: PublicState.AVAILABLE}
         assert driven.pass_time(60.0) == []
 
+    def test_a_load_of_older_files_found_while_it_waits_for_a_retry_is_cancelled(self) -> None:
+        driven = DrivenState()
+        driven.aspire(1)
+        driven.load_failed(1)
+        assert driven.observe(found(1, LOADING, fingerprint="older")) == [CancelLoad(ONE)]
+
     def test_a_version_in_error_that_runs_is_taken_over(self) -> None:
         driven = DrivenState()
         driven.aspire(1)
@@ -277,6 +300,16 @@ class TestRestartedManager:
         driven = DrivenState()
         driven.serve(2)
         assert driven.observe(found(1), found(2)) == [Quiesce("c1-2", ONE)]
+
+    def test_an_unknown_version_of_a_stream_that_is_not_configured_is_unloaded(self) -> None:
+        driven = DrivenState()
+        assert driven.observe(found(1, stream="old")) == [Quiesce("c1-1", ServableId("old", 1))]
+
+    def test_an_unknown_version_of_a_stream_that_has_come_to_the_config_is_left_to_its_source(self) -> None:
+        driven = DrivenState()
+        driven.configure(m=StreamOptions(), n=StreamOptions())
+        assert driven.observe(found(1, stream="n")) == []
+        assert driven.aspire(1, stream="n") == []
 
     def test_what_turns_up_while_the_server_drains_is_unloaded(self) -> None:
         driven = DrivenState()

@@ -94,6 +94,13 @@ class TestOneVersion:
         driven.load_cancelled(1)
         assert driven.handle(Loaded(servable(1), load_id)) == [Unload("c1-2", servable(1))]
 
+    def test_a_load_that_comes_up_after_its_last_failure_is_taken_down(self) -> None:
+        driven = DrivenState()
+        driven.aspire(1)
+        driven.fail_for_good(1)
+        assert driven.loaded(1) == [Unload("c1-4", servable(1))]
+        assert driven.public() == {1: PublicState.END}
+
     def test_states_are_published_only_when_they_change(self) -> None:
         driven = DrivenState()
         driven.aspire(1)
@@ -412,6 +419,21 @@ class TestRoom:
         driven.loaded(up)
         assert sorted(state.value for state in driven.public().values()) == [PublicState.AVAILABLE, PublicState.END]
 
+    def test_files_that_have_become_small_enough_need_not_wait(self) -> None:
+        driven = DrivenState({"m": StreamOptions(), "n": StreamOptions()})
+        driven.aspire(1, stream="n")
+        driven.aspire(version(1, size_bytes=HUGE))
+        assert [type(one) for one in driven.aspire(version(1, "smaller"))] == [Load]
+
+    def test_room_that_fewer_replicas_leave_is_used(self) -> None:
+        asked = ReplicaResources(30 * GIBIBYTE)
+        driven = DrivenState({"m": StreamOptions(2, asked), "n": StreamOptions(1, asked)})
+        driven.serve(1)
+        driven.aspire(1, stream="n")
+        assert driven.status(1, "n").code is Code.RESOURCE_EXHAUSTED
+        told = driven.configure(m=StreamOptions(1, asked), n=StreamOptions(1, asked))
+        assert [type(one) for one in told] == [Place, Load]
+
     def test_the_same_events_again_do_not_make_a_refused_version_flap(self) -> None:
         driven = DrivenState()
         driven.aspire(version(1, size_bytes=HUGE))
@@ -494,7 +516,7 @@ class TestNodes:
         assert driven.unloaded(1, stays) == [Place(servable(1, lost), (Slot("b"),), ReplicaResources(GIBIBYTE))]
 
     def test_a_load_that_loses_a_node_begins_again_and_it_does_not_count(self) -> None:
-        driven = DrivenState(options=Options(max_num_load_retries=0))
+        driven = DrivenState(options=Options(max_num_load_retries=1))
         driven.aspire(1)
         other = Node("node-b", GIBIBYTE, 1.0)
         assert driven.nodes(other) == [CancelLoad(servable(1))]
@@ -502,7 +524,18 @@ class TestNodes:
         assert driven.load_cancelled(1) == [Load("c1-2", version(1), (Slot("node-b"),), RESOURCES)]
         assert driven.public() == {1: PublicState.LOADING}
         driven.load_failed(1)
+        assert [type(one) for one in driven.pass_time(60.0)] == [Load]
+        driven.load_failed(1)
         assert driven.public() == {1: PublicState.END}
+
+    def test_a_load_that_was_ready_although_it_lost_a_node_keeps_what_is_left(self) -> None:
+        a, b = (Node(name, GIBIBYTE, 8.0) for name in "ab")
+        asked = ReplicaResources(GIBIBYTE)
+        driven = DrivenState({"m": StreamOptions(replicas=2, resources=asked)}, [a, b])
+        driven.aspire(1)
+        assert driven.nodes(b) == [CancelLoad(servable(1))]
+        assert driven.loaded(1) == [Place(servable(1), (Slot("b"),), asked)]
+        assert driven.slots(1) == (Slot("b"),)
 
     def test_an_old_version_that_serves_for_a_failed_one_follows_the_nodes_too(self) -> None:
         driven = DrivenState()

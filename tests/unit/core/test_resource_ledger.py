@@ -81,9 +81,10 @@ class TestOnCpus:
         )
 
     def test_cpus_are_accounted(self) -> None:
-        ledger = ledger_of(cpu_node("a", cpus=1.0))
-        for number in range(10):
+        ledger = ledger_of(cpu_node("a", cpus=0.3))
+        for number in range(3):
             book(ledger, number, needs(0.1, cpus=0.1))
+        assert ledger.overcommitted() == ()
         with pytest.raises(ResourceExhausted):
             ledger.plan(servable(10), needs(0.1, cpus=0.1), replicas=None)
         ledger.release(servable(0))
@@ -206,6 +207,13 @@ class TestWhenCapacityShrinks:
         ledger.release(servable(1))
         assert ledger.overcommitted() == ()
         book(ledger, 2, needs(1))
+
+    def test_what_holds_more_than_is_left_may_be_booked_again(self) -> None:
+        ledger = ledger_of(cpu_node("a", 8))
+        slots = book(ledger, 1, needs(6))
+        ledger.set_nodes([cpu_node("a", 4), cpu_node("b", 8)])
+        ledger.reserve(servable(1), needs(6), (*slots, Slot("b")))
+        ledger.validate()
 
     def test_a_node_that_left_is_overcommitted_until_its_versions_are_released(self) -> None:
         ledger = ledger_of(gpu_node("a", 1), gpu_node("b", 1))
