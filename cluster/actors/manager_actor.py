@@ -45,7 +45,7 @@ logger = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class _Managed:
-    """One version in the manager's hands. `phase` None: its load has failed or it is being removed."""
+    """One version in the manager's hands; its phase is QUIESCING from the moment its removal was asked for."""
 
     load: Load
     loader: Loader
@@ -81,6 +81,7 @@ class ManagerActor:
         self._managed: dict[ServableId, _Managed] = {}
         self._nodes: tuple[Node, ...] | None = None
         self._observed = asyncio.Event()
+        self._observation_told = asyncio.Event()
         self._stopping = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._spawn(self._start())
@@ -102,11 +103,9 @@ class ManagerActor:
                 case CancelLoad():
                     self._begin_cancel(instruction)
                 case Place():
-                    self._chain(instruction.id, self._place(instruction))
-                case Quiesce():
-                    self._chain(instruction.id, self._quiesce(instruction))
-                case Unload():
-                    self._chain(instruction.id, self._unload(instruction))
+                    self._begin_place(instruction)
+                case Quiesce() | Unload():
+                    self._begin_removal(instruction)
                 case PublishStates():
                     self._feed.set_states(instruction.states)
 
@@ -176,7 +175,7 @@ class ManagerActor:
         self._feed.set_accepting(await asyncio.to_thread(self._store.load, self._checkpoint_key) == _ACCEPTING)
         self._observed.set()
         self._feed.publish_first()
-        self._spawn(self._tell(self._cluster_observed()))
+        self._spawn(self._tell_observed())
         while True:
             await asyncio.sleep(NODE_WATCH_INTERVAL_S)
             if not self._stopping:
@@ -225,8 +224,8 @@ class ManagerActor:
             self._route(servable, await managed.loader.place(load.slots))
             self._spawn(self._complete(servable, managed))
         else:
-            self._managed[servable] = _Managed(load, loader, ObservedPhase.LOADING)
-            self._chain(servable, self._load(load))
+            managed = self._managed[servable] = _Managed(load, loader, ObservedPhase.LOADING)
+            self._chain(managed, self._load(managed))
         logger.info("adopted %s, %s", servable, self._managed[servable].phase.value)
 
     def _cluster_observed(self) -> ClusterObserved:
@@ -237,6 +236,7 @@ class ManagerActor:
                     managed.phase,
                     self._board.slots(self._loaders.application_name(servable)),
                     managed.load.instruction_id,
+                    managed.load.resources,
                 )
                 for servable, managed in self._managed.items()
             )
@@ -253,23 +253,41 @@ class ManagerActor:
             managed.load = load
         else:
             before = managed.work if managed is not None else None
-            self._managed[servable] = _Managed(load, self._loaders.loader(load, self._board), ObservedPhase.LOADING, before)
-            self._chain(servable, self._load(load))
+            loader = self._loaders.loader(load, self._board)
+            managed = self._managed[servable] = _Managed(load, loader, ObservedPhase.LOADING, before)
+            self._chain(managed, self._load(managed))
 
     def _begin_cancel(self, cancel: CancelLoad) -> None:
         managed = self._managed.get(cancel.id)
         if managed is not None and managed.phase is ObservedPhase.LOADING:
             self._spawn(managed.loader.unload())
 
-    async def _load(self, load: Load) -> None:
-        servable = load.version.id
-        managed = self._managed[servable]
+    def _begin_place(self, place: Place) -> None:
+        managed = self._managed.get(place.id)
+        if managed is not None:
+            self._chain(managed, self._place(managed, place))
+
+    def _begin_removal(self, instruction: Quiesce | Unload) -> None:
+        """Marks the version as going at once: a Load that follows makes a new one, after this one's end."""
+        managed = self._managed.get(instruction.id)
+        removal = (
+            self._quiesce(managed, instruction) if isinstance(instruction, Quiesce) else self._unload(managed, instruction)
+        )
+        if managed is None:
+            self._spawn(removal)
+        else:
+            managed.phase = ObservedPhase.QUIESCING
+            self._chain(managed, removal)
+
+    async def _load(self, managed: _Managed) -> None:
+        servable = managed.load.version.id
         try:
-            loaded = await managed.loader.load(load.slots)
-            managed.phase = ObservedPhase.READY
-            await self._feed.acknowledged(self._route(servable, loaded))
+            loaded = await managed.loader.load(managed.load.slots)
+            if managed.phase is ObservedPhase.LOADING:
+                managed.phase = ObservedPhase.READY
+                await self._feed.acknowledged(self._route(servable, loaded))
         except Exception as error:  # every failure of a load is this version's alone, and is told
-            self._managed.pop(servable, None)
+            self._forget(servable, managed)
             if not isinstance(error, AspiredError):
                 logger.exception("loading %s failed", servable)
                 error = Internal(f"{type(error).__name__}: {error}")
@@ -277,9 +295,8 @@ class ManagerActor:
         else:
             await self._tell(Loaded(servable, managed.load.instruction_id))
 
-    async def _place(self, place: Place) -> None:
-        managed = self._managed.get(place.id)
-        if managed is not None and managed.phase is ObservedPhase.READY:
+    async def _place(self, managed: _Managed, place: Place) -> None:
+        if managed.phase is ObservedPhase.READY:
             self._route(place.id, await managed.loader.place(place.slots))
             self._spawn(self._complete(place.id, managed))
 
@@ -289,43 +306,48 @@ class ManagerActor:
         if self._managed.get(servable) is managed and managed.phase is ObservedPhase.READY:
             self._route(servable, loaded)
 
-    async def _quiesce(self, quiesce: Quiesce) -> None:
-        managed = self._managed.get(quiesce.id)
+    async def _quiesce(self, managed: _Managed | None, quiesce: Quiesce) -> None:
         if managed is not None:
-            managed.phase = ObservedPhase.QUIESCING
             await self._feed.acknowledged(self._feed.remove(quiesce.id))
             await managed.loader.quiesce(QUIESCE_TIMEOUT_S)
         await self._tell(Quiesced(quiesce.id, quiesce.instruction_id))
 
-    async def _unload(self, unload: Unload) -> None:
-        self._feed.remove(unload.id)
-        managed = self._managed.get(unload.id)
+    async def _unload(self, managed: _Managed | None, unload: Unload) -> None:
         if managed is not None:
+            self._feed.remove(unload.id)
             await managed.loader.unload()
-            self._managed.pop(unload.id, None)
+            self._forget(unload.id, managed)
         await self._tell(Unloaded(unload.id, unload.instruction_id))
+
+    def _forget(self, servable: ServableId, managed: _Managed) -> None:
+        """Lets a version go, unless a newer load of the same id has taken its place."""
+        if self._managed.get(servable) is managed:
+            del self._managed[servable]
 
     def _route(self, servable: ServableId, loaded: LoadedServable) -> Epoch:
         return self._feed.add(ServableEntry(servable, loaded.endpoints, loaded.signatures, loaded.deterministic))
 
     async def _tell(self, event: Event) -> None:
+        """Reports to the controller, never before it has been told what this life of the manager began with."""
+        await self._observation_told.wait()
         await self._controller.call("handle", event)
+
+    async def _tell_observed(self) -> None:
+        await self._controller.call("handle", self._cluster_observed())
+        self._observation_told.set()
 
     # -- tasks
 
-    def _chain(self, servable: ServableId, work: Coroutine[Any, Any, None]) -> None:
+    def _chain(self, managed: _Managed, work: Coroutine[Any, Any, None]) -> None:
         """Begins work on a version after the work on it that was asked for before."""
-        managed = self._managed.get(servable)
-        before = managed.work if managed is not None else None
+        before = managed.work
 
         async def in_order() -> None:
             if before is not None:
                 await asyncio.wait((before,))
             await work
 
-        task = self._spawn(in_order())
-        if managed is not None:
-            managed.work = task
+        managed.work = self._spawn(in_order())
 
     def _spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
