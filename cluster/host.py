@@ -9,6 +9,7 @@ ends without a command, the one who started it has died: it drains and ends too.
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import logging
 import os
@@ -39,7 +40,7 @@ logger = logging.getLogger(__name__)
 class HostPipes:
     """The host's end of its conversation with the command."""
 
-    def __init__(self, commands: BinaryIO, events: BinaryIO) -> None:
+    def __init__(self, commands: io.RawIOBase, events: BinaryIO) -> None:
         self._commands = commands
         self._events = events
         self._stop = threading.Event()
@@ -47,7 +48,10 @@ class HostPipes:
 
     def read_config(self) -> tuple[ServerConfig, Path]:
         size = int(self._commands.readline())
-        config: tuple[ServerConfig, Path] = pickle.loads(self._commands.read(size))
+        payload = bytearray()
+        while len(payload) < size:
+            payload += self._commands.read(size - len(payload)) or b""
+        config: tuple[ServerConfig, Path] = pickle.loads(payload)
         return config
 
     def listen(self) -> None:
@@ -92,7 +96,8 @@ def main() -> int:
     # What a library prints must not get between the events.
     events = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)
-    pipes = HostPipes(sys.stdin.buffer, events)
+    # Without a buffer: a thread that waits in a buffered read would hold its lock when the interpreter ends.
+    pipes = HostPipes(os.fdopen(os.dup(0), "rb", buffering=0), events)
     config, log_path = pipes.read_config()
     level = config.options.log_level.upper()
     logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import pickle
@@ -15,7 +16,7 @@ from typing import Any
 
 from cluster.config.server_config import ServerConfig
 from cluster.core.errors import Code, FailedPrecondition, Unavailable, error_for
-from cluster.server_record import ServerRecord, ServerRecords, process_started, state_directory
+from cluster.server_record import ServerRecord, ServerRecords, process_started, processes_of_session, state_directory
 from cluster.server_status import ServerStatus
 from cluster.terminal import Terminal
 
@@ -103,15 +104,24 @@ class _Host:
         else:
             self.kill()
 
+    @property
+    def interrupted_twice(self) -> bool:
+        return self._interrupts > 1
+
     def detach(self) -> None:
         self._send(b"detach\n")
 
     def kill(self) -> None:
-        """Ends the host; the Ray that it started dies with it."""
-        self._process.kill()
+        """Ends the host at once, and the Ray that it started; on a cluster of others the server stays, to be shut down."""
+        while processes := processes_of_session(self._process.pid):
+            for pid in processes:
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            self._process.poll()
+            time.sleep(0.02)
 
     def close(self) -> None:
-        """Waits for the end of the host, unless it has been left running."""
+        """Lets go of the host."""
         if self._process.stdin is not None:
             self._process.stdin.close()
         if self._process.stdout is not None:
@@ -150,8 +160,15 @@ def _follow(host: _Host, config: ServerConfig, terminal: Terminal) -> int:
                 terminal.note("stopped")
                 return 0
     status = host.wait()
-    if status in (0, -signal.SIGKILL):
-        return 130 if status else 0
+    host.kill()
+    if host.interrupted_twice:
+        if config.options.ray_address != "local":
+            terminal.note(
+                f"stopped at once; what is left on the cluster goes with {_shutdown_command(config.options.server_name)}"
+            )
+        return 130
+    if status == 0:
+        return 0
     raise Unavailable(f"the server's process has ended unexpectedly ({status}); its log is {host.log_path}")
 
 
@@ -159,8 +176,12 @@ def _show_ready(record: ServerRecord, detached: bool, terminal: Terminal) -> Non
     host = "localhost" if record.listen_address in ("0.0.0.0", "::") else record.listen_address
     where = [f"gRPC on {host}:{record.grpc_port}"] if record.grpc_port else []
     where += [f"REST on http://{host}:{record.rest_api_port}"] if record.rest_api_port else []
-    end = f"stop it with `aspired shutdown --server_name={record.name}`" if detached else "Ctrl-C stops it"
+    end = f"stop it with {_shutdown_command(record.name)}" if detached else "Ctrl-C stops it"
     terminal.note(f"server {record.name} is ready: {', '.join(where)}; Ray is at {record.ray_address}; {end}")
+
+
+def _shutdown_command(server_name: str) -> str:
+    return f"`aspired shutdown --server_name={server_name}`"
 
 
 def _records(ray_address: str | None, server_name: str | None) -> list[ServerRecord]:

@@ -48,6 +48,19 @@ def process_started(pid: int) -> int:
     return int(stat.rpartition(")")[2].split()[19])
 
 
+def processes_of_session(session: int) -> list[int]:
+    """The processes of this machine that belong to a session and run (a zombie does not)."""
+    found = []
+    for directory in Path("/proc").glob("[0-9]*"):
+        try:
+            state, _, _, of = (directory / "stat").read_text().rpartition(")")[2].split()[:4]
+        except OSError:  # it has ended meanwhile
+            continue
+        if int(of) == session and state != "Z":
+            found.append(int(directory.name))
+    return found
+
+
 class ServerRecords:
     """The records of the servers that were started on this machine by this user, one file each."""
 
