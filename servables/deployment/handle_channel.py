@@ -55,6 +55,7 @@ class HandleChannel(FrameChannel):
         self._id = entry.id
         self._frontend_id = frontend_id
         self._routes: dict[tuple[str, str], _Route] = {}
+        self._sending: set[asyncio.Task[None] | None] = set()
         self._closed = False
         self.update(entry)
 
@@ -68,12 +69,18 @@ class HandleChannel(FrameChannel):
         large = sum(map(len, buffers)) >= PLASMA_THRESHOLD_BYTES
         frame = np.frombuffer(join(buffers), np.uint8) if large else join(buffers)
         route.in_flight += len(calls)
+        task = asyncio.current_task()
+        self._sending.add(task)
         try:
             responses = (route.by_reference if large else route.inline).remote(self._frontend_id, frame)
             async for response in responses:
                 if len(response) == len(NOT_SERVING):
                     raise NotServing(f"{self._id} is being unloaded")
                 on_replies(decode_replies(response if isinstance(response, bytes) else response.data))
+        except asyncio.CancelledError:
+            if not self._closed:
+                raise
+            raise ReplicaLost("The channel was closed while the request was under way") from None
         except DeploymentUnavailableError as error:
             raise NotServing(f"{self._id} is gone") from error
         except RayActorError as error:
@@ -84,6 +91,7 @@ class HandleChannel(FrameChannel):
             raise ReplicaLost(f"A replica of {self._id} failed while it held the request") from error
         finally:
             route.in_flight -= len(calls)
+            self._sending.discard(task)
 
     def cancel(self, call_ids: Sequence[int]) -> None:
         for route in self._routes.values():
@@ -106,6 +114,9 @@ class HandleChannel(FrameChannel):
 
     async def close(self) -> None:
         self._closed = True
+        for task in self._sending:
+            if task is not None:
+                task.cancel()
         for route in self._routes.values():
             _shut(route)
         self._routes = {}

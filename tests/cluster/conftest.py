@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import secrets
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +12,10 @@ import pytest
 
 from scripts.sample_models import export_half_plus_two
 from tests.cluster.aspired_server import AspiredServer
+
+# Ray reads these once, when it is first imported: the clusters that tests join as drivers share a token, Ray's own way.
+os.environ["RAY_AUTH_MODE"] = "token"
+os.environ["RAY_AUTH_TOKEN"] = secrets.token_hex(32)
 
 
 @pytest.fixture(scope="module")
@@ -33,8 +40,6 @@ def state(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def server(exports: Path, models: Path, state: Path) -> Iterator[AspiredServer]:
     """A local server with half_plus_two version 1, whose failed loads are tried again seldom."""
-    import shutil
-
     shutil.copytree(exports / "1", models / "half_plus_two" / "1")
     server = AspiredServer(
         state, "--model_name=half_plus_two", f"--model_base_path={models / 'half_plus_two'}", "--max_num_load_retries=0"

@@ -23,12 +23,12 @@ RAY = str(Path(sys.executable).with_name("ray"))
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A home directory with a token of its own."""
     home = tmp_path_factory.mktemp("home")
-    before = os.environ.get("HOME")
-    os.environ["HOME"] = str(home)
-    subprocess.run([RAY, "get-auth-token", "--generate"], check=True, capture_output=True)
-    yield home
-    if before is not None:
-        os.environ["HOME"] = before
+    with pytest.MonkeyPatch.context() as environment:
+        environment.setenv("HOME", str(home))
+        environment.delenv("RAY_AUTH_MODE")
+        environment.delenv("RAY_AUTH_TOKEN")
+        subprocess.run([RAY, "get-auth-token", "--generate"], check=True, capture_output=True)
+        yield home
 
 
 def start_node(*arguments: str) -> subprocess.Popen[bytes]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import subprocess
 import sys
 import tempfile
@@ -38,7 +37,6 @@ print(serve.get_app_handle("neighbour").remote().result(timeout_s=60))
 @pytest.fixture(scope="module")
 def ray_address() -> Iterator[str]:
     """Two nodes with two logical GPUs each, and a head without."""
-    os.environ["RAY_AUTH_MODE"] = "disabled"
     from ray.cluster_utils import Cluster
 
     small: dict[str, Any] = {"object_store_memory": 100 << 20}
@@ -52,7 +50,6 @@ def ray_address() -> Iterator[str]:
             yield cluster.address
         finally:
             cluster.shutdown()
-            del os.environ["RAY_AUTH_MODE"]
 
 
 def neighbour(address: str, what: str) -> str:
