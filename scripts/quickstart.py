@@ -26,7 +26,7 @@ from cluster.terminal import Terminal
 _WORK = Path(".aspired").resolve()
 # How well does somebody pinch food with chopsticks of this length? Trained by scripts/chopsticks.py in seconds.
 _MODEL = "chopsticks"
-_LENGTHS_MM, _PERSONS = [180.0, 240.0, 330.0], [3, 3, 3]
+_LENGTHS_MM, _PERSONS = [180.0, 240.0, 330.0], [1, 1, 1]
 _SERVER = "quickstart"
 _START_TIMEOUT_S = 300.0
 _STOP_TIMEOUT_S = 90.0
