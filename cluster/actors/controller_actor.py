@@ -31,6 +31,8 @@ from cluster.core.servable_id import ServableId
 from cluster.core.servable_state import ServableState
 
 IDLE_WAKEUP_S = 60.0
+REST_TIMEOUT_S = 30.0
+"""How long the ports wait for a model whose first files are still being written."""
 """How long the controller sleeps when the state machine waits for nothing but events."""
 
 logger = logging.getLogger(__name__)
@@ -83,6 +85,7 @@ class ControllerActor:
         self._streams = frozenset(streams)
         self._source_errors: dict[str, str] = {}
         self._heard: set[str] = set()
+        self._restless_since: dict[str, float] = {}
         self._instructions: asyncio.Queue[list[Instruction]] = asyncio.Queue()
         self._changed = Notification()
         self._observed = asyncio.Event()
@@ -95,18 +98,22 @@ class ControllerActor:
 
     async def handle(self, event: Event) -> None:
         """Takes one event from a source or from the manager; safe to repeat."""
+        await self._observed.wait()
         if isinstance(event, VersionsAspired):
             self._source_errors.pop(event.stream, None)
+            self._restless_since.pop(event.stream, None)
             self._heard.add(event.stream)
-        await self._observed.wait()
         self._handle(event)
 
     async def report_source(self, stream: str, error: str) -> None:
         """A source has looked at a stream and has no list: it cannot read it (`error`), or nothing there is at rest yet ("").
 
-        What is served of the stream stays. The next list from the source ends the error.
+        What is served of the stream stays. The next list from the source ends the error. The ports wait for files that are
+        coming to rest, unless they take too long about it.
         """
         self._heard.add(stream)
+        if not error:
+            self._restless_since.setdefault(stream, time.monotonic())
         if error:
             self._source_errors[stream] = error
         self._changed.notify()
@@ -130,7 +137,7 @@ class ControllerActor:
         return ControllerStatus(
             self._state.states(),
             self._settled(),
-            tuple(self._state.waiting_streams()),
+            tuple(stream for stream in self._state.waiting_streams() if stream in self._heard),
             dict(self._source_errors),
             {
                 state.id: Placement(harness.slots, harness.attempts)
@@ -142,7 +149,14 @@ class ControllerActor:
         )
 
     def _settled(self) -> bool:
-        return self._observed.is_set() and self._heard >= self._streams and self._state.first_versions_settled()
+        if not (self._observed.is_set() and self._heard >= self._streams and self._state.first_versions_settled()):
+            return False
+        now = time.monotonic()
+        return all(
+            now - since > REST_TIMEOUT_S
+            for stream, since in self._restless_since.items()
+            if stream in self._state.waiting_streams()
+        )
 
     async def _start(self, streams: Mapping[str, StreamOptions]) -> None:
         saved = await asyncio.to_thread(self._store.load, self._checkpoint_key)

@@ -26,7 +26,8 @@ class Notification:
             if left_s <= 0:
                 return False
             try:
-                await asyncio.wait_for(self._changed.wait(), left_s)
+                async with asyncio.timeout(left_s):  # unlike wait_for in Python 3.11, it never swallows a cancellation
+                    await self._changed.wait()
             except TimeoutError:
                 return condition()
         return True
