@@ -234,7 +234,10 @@ class ManagerActor:
                 ObservedServable(
                     managed.load.version,
                     managed.phase,
-                    self._board.slots(self._loaders.application_name(servable)),
+                    # Replicas claim their slots one by one while they start.
+                    managed.load.slots
+                    if managed.phase is ObservedPhase.LOADING
+                    else self._board.slots(self._loaders.application_name(servable)),
                     managed.load.instruction_id,
                     managed.load.resources,
                 )

@@ -1,0 +1,215 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Collection, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+from cluster.actors.manager_actor import ManagerActor
+from cluster.actors.replica_board import ReplicaBoard
+from cluster.core.acknowledgements import FrontendReport
+from cluster.core.errors import Code, Internal
+from cluster.core.events import ClusterObserved, Event, Loaded, LoadFailed, Quiesced, Unloaded
+from cluster.core.instructions import Load, Quiesce, Unload
+from cluster.core.loader import LoadedServable, Loader
+from cluster.core.resources import Node, ReplicaResources, Slot
+from cluster.core.servable_id import ServableId
+from cluster.core.serving_map import Endpoint, Epoch
+from tests.fakes.driven_state import NODE, version
+from tests.fakes.fake_actors import InMemoryCheckpointStore, LocalLink, started
+
+PATIENCE_S = 30.0
+M1 = ServableId("m", 1)
+
+
+@dataclass
+class World:
+    """What the manager's loaders have done, in order; `held` names the steps that wait until they are let go."""
+
+    done: list[str] = field(default_factory=list)
+    held: dict[str, asyncio.Event] = field(default_factory=dict)
+    events: asyncio.Queue[Event] = field(default_factory=asyncio.Queue)
+    fails: set[str] = field(default_factory=set)
+
+    def hold(self, step: str) -> asyncio.Event:
+        self.held[step] = asyncio.Event()
+        return self.held[step]
+
+    async def step(self, name: str) -> None:
+        if name in self.held:
+            await self.held[name].wait()
+        self.done.append(name)
+        if name in self.fails:
+            raise Internal("cannot read the graph")
+
+    async def event(self) -> Event:
+        return await asyncio.wait_for(self.events.get(), PATIENCE_S)
+
+
+class Controller:
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    async def handle(self, event: Event) -> None:
+        await self._world.step(f"handle {type(event).__name__}")
+        self._world.events.put_nowait(event)
+
+
+class FakeLoader(Loader):
+    def __init__(self, world: World, load: Load) -> None:
+        self._world = world
+        self._name = load.instruction_id
+
+    async def load(self, slots: Sequence[Slot]) -> LoadedServable:
+        await self._world.step(f"load {self._name}")
+        return self._loaded()
+
+    async def place(self, slots: Sequence[Slot]) -> LoadedServable:
+        await self._world.step(f"place {self._name}")
+        return self._loaded()
+
+    async def placed(self) -> LoadedServable:
+        return self._loaded()
+
+    async def quiesce(self, timeout_s: float) -> None:
+        await self._world.step(f"quiesce {self._name}")
+
+    async def unload(self) -> None:
+        await self._world.step(f"unload {self._name}")
+
+    def _loaded(self) -> LoadedServable:
+        return LoadedServable((Endpoint(self._name, "replica", "node-a", 1),), b"", True)
+
+
+class Loaders:
+    def __init__(self, world: World) -> None:
+        self._world = world
+
+    def loader(self, load: Load, board: ReplicaBoard) -> Loader:
+        return FakeLoader(self._world, load)
+
+    def application_name(self, servable: ServableId) -> str:
+        return str(servable)
+
+    async def running(self) -> Collection[ServableId]:
+        return ()
+
+    async def remove(self, servable: ServableId) -> None:
+        raise AssertionError(f"nothing is to be removed: {servable}")
+
+
+class Nothing:
+    """A fleet without frontends, on a cluster of one node that stays as it is."""
+
+    async def follow(self, node_ids: Collection[str]) -> None:
+        pass
+
+    async def remove(self) -> None:
+        pass
+
+    async def nodes(self) -> Sequence[Node]:
+        return (NODE,)
+
+    async def release(self) -> None:
+        pass
+
+
+@asynccontextmanager
+async def managing(world: World) -> AsyncIterator[ManagerActor]:
+    yield await started(
+        ManagerActor, Loaders(world), Nothing(), Nothing(), LocalLink(Controller(world)), InMemoryCheckpointStore(), "accepting"
+    )
+
+
+def load(instruction_id: str) -> Load:
+    return Load(instruction_id, version(1), (Slot("node-a"),), ReplicaResources())
+
+
+async def loaded(world: World, manager: ManagerActor, instruction_id: str) -> None:
+    await manager.perform([load(instruction_id)])
+    assert await world.event() == Loaded(M1, instruction_id)
+
+
+async def test_what_was_found_is_reported_before_anything_that_has_happened_since() -> None:
+    world = World()
+    told = world.hold("handle ClusterObserved")
+    async with managing(world) as manager:
+        await manager.perform([load("1")])
+        while "load 1" not in world.done:
+            await asyncio.sleep(0)
+        assert world.events.empty()
+        told.set()
+        assert isinstance(await world.event(), ClusterObserved)
+        assert await world.event() == Loaded(M1, "1")
+
+
+async def test_a_load_that_comes_while_the_version_is_going_begins_anew_when_it_is_gone() -> None:
+    world = World()
+    async with managing(world) as manager:
+        await world.event()
+        await loaded(world, manager, "1")
+        unloading = world.hold("unload 1")
+        await manager.perform([Quiesce("2", M1), Unload("3", M1)])
+        assert await world.event() == Quiesced(M1, "2")
+        await manager.perform([load("4")])
+        unloading.set()
+        assert await world.event() == Unloaded(M1, "3")
+        assert await world.event() == Loaded(M1, "4")
+        assert world.done[-4:] == ["unload 1", "handle Unloaded", "load 4", "handle Loaded"]
+        routed = await manager.watch_map(FrontendReport("f", "node-a"), Epoch())
+        assert [endpoint.application for endpoint in routed.entries[M1].endpoints] == ["4"]
+
+
+async def test_a_repeated_load_of_what_runs_is_answered_without_loading_again() -> None:
+    world = World()
+    async with managing(world) as manager:
+        await world.event()
+        await loaded(world, manager, "1")
+        await loaded(world, manager, "2")
+        assert [step for step in world.done if step.startswith("load")] == ["load 1"]
+
+
+async def test_a_failed_load_is_told_and_leaves_nothing() -> None:
+    world = World(fails={"load 1"})
+    async with managing(world) as manager:
+        await world.event()
+        await manager.perform([load("1")])
+        event = await world.event()
+        assert isinstance(event, LoadFailed)
+        assert (event.status.code, event.status.message) == (Code.INTERNAL, "cannot read the graph")
+        _, observed = await manager.observe()
+        assert observed == ClusterObserved(())
+        await manager.perform([Unload("2", M1)])
+        assert await world.event() == Unloaded(M1, "2")
+
+
+async def test_what_runs_is_observed_with_what_it_was_loaded_with() -> None:
+    world = World()
+    resources = ReplicaResources(memory_bytes=5000)
+    async with managing(world) as manager:
+        await world.event()
+        await manager.perform([Load("1", version(1), (Slot("node-a"),), resources)])
+        await world.event()
+        _, observed = await manager.observe()
+        assert isinstance(observed, ClusterObserved)
+        assert [(servable.instruction_id, servable.resources) for servable in observed.servables] == [("1", resources)]
+
+
+async def test_a_version_goes_only_when_no_frontend_routes_to_it() -> None:
+    world = World()
+    async with managing(world) as manager:
+        await world.event()
+        serving_map = await manager.watch_map(FrontendReport("late", "node-a"), Epoch())
+        applying = asyncio.create_task(manager.perform([load("1")]))
+        while M1 not in serving_map.entries:
+            serving_map = await manager.watch_map(FrontendReport("late", "node-a"), serving_map.epoch)
+        assert world.events.empty()  # it is up, but the frontend has not said that it knows
+        polling = asyncio.create_task(manager.watch_map(FrontendReport("late", "node-a", serving_map.epoch), serving_map.epoch))
+        assert await world.event() == Loaded(M1, "1")
+        await applying
+        await manager.perform([Quiesce("2", M1)])
+        without = await polling
+        assert without.entries == {}
+        assert "quiesce 1" not in world.done
+        await manager.leave("late")
+        assert await world.event() == Quiesced(M1, "2")
