@@ -6,10 +6,12 @@ or stops it. What it starts is detached and restartable, and bears the server's 
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import ray
@@ -18,16 +20,16 @@ from ray.exceptions import GetTimeoutError, RayActorError
 
 from cluster.actors.actor_link import ActorLink
 from cluster.actors.checkpoint_store import GcsCheckpointStore
-from cluster.actors.controller_actor import ControllerActor, ControllerStatus
+from cluster.actors.controller_actor import ControllerActor, ControllerOptions, ControllerStatus
 from cluster.actors.manager_actor import ManagerActor
-from cluster.actors.source_actor import SourceActor
+from cluster.actors.model_config_store import ModelConfigStore
+from cluster.actors.source_actor import ConfigFile, SourceActor
 from cluster.config.names import NAMESPACE, controller_name, manager_name, source_name
 from cluster.config.server_config import ServerConfig
 from cluster.config.server_options import ServerOptions
 from cluster.core.acknowledgements import FrontendReport
 from cluster.core.aspired_versions_state import Options
 from cluster.core.errors import AlreadyExists, NotFound, Unavailable
-from cluster.core.events import StreamOptions
 from cluster.core.replica_report import ReplicaPhase, ReplicaReport
 from cluster.core.resource_ledger import Totals
 from cluster.core.servable_state import ServableState
@@ -104,7 +106,6 @@ class Server:
         loaders = DeploymentLoaderFactory(
             self.name,
             self._manager,
-            {model.name: model.platform for model in config.models.models},
             PlatformOptions(
                 saved_model_tags=options.tags,
                 intra_op_parallelism_threads=options.intra_op_parallelism_threads,
@@ -113,7 +114,12 @@ class Server:
             config.batching,
         )
         fleet = ServeFrontendFleet(
-            self.name, frontend_options(options), self._manager, options.frontends_per_node, options.drain_timeout_s
+            self.name,
+            frontend_options(options),
+            self._manager,
+            self._controller,
+            options.frontends_per_node,
+            options.drain_timeout_s,
         )
         _actor(ManagerActor, manager_name(self.name)).remote(
             loaders, fleet, GpuNodeWatch(self.name), self._controller, self._store, _ACCEPTING + self.name
@@ -121,21 +127,38 @@ class Server:
 
     def _start_controller(self, config: ServerConfig) -> None:
         options = config.options
-        streams = {model.name: StreamOptions(replicas=options.replicas_per_version) for model in config.models.models}
-        state_options = Options(
-            max_num_load_retries=options.max_num_load_retries,
-            load_retry_interval_s=options.load_retry_interval_micros / 1e6,
-            max_concurrent_loads=options.num_load_threads or max(2, os.cpu_count() or 1),
+        controller_options = ControllerOptions(
+            state=Options(
+                max_num_load_retries=options.max_num_load_retries,
+                load_retry_interval_s=options.load_retry_interval_micros / 1e6,
+                max_concurrent_loads=options.num_load_threads or max(2, os.cpu_count() or 1),
+            ),
+            replicas_per_version=options.replicas_per_version,
+            require_versions=options.servable_versions_always_present,
+            allow_labels_for_unavailable=options.allow_version_labels_for_unavailable_models,
         )
         _actor(ControllerActor, controller_name(self.name)).remote(
-            state_options, streams, self._manager, self._store, _CHECKPOINT + self.name
+            controller_options, self._models(config), self._source, self._manager, self._store, _CHECKPOINT + self.name
         )
 
     def _start_source(self, config: ServerConfig) -> None:
-        source = FileSystemStoragePathSource(config.models.models, LocalStorage())
-        _actor(SourceActor, source_name(self.name)).remote(
-            source, self._controller, float(config.options.file_system_poll_wait_seconds)
+        options = config.options
+        make_source = functools.partial(
+            FileSystemStoragePathSource,
+            storage=LocalStorage(),
+            servable_versions_always_present=options.servable_versions_always_present,
         )
+        config_file = None
+        if options.model_config_file and options.model_config_file_poll_wait_seconds > 0:
+            path = str(Path(options.model_config_file).absolute())
+            last = ModelConfigStore(self._store, _CONFIG_FILE + self.name, config.models)
+            config_file = ConfigFile(path, float(options.model_config_file_poll_wait_seconds), last)
+        _actor(SourceActor, source_name(self.name)).remote(
+            make_source, self._models(config), self._controller, float(options.file_system_poll_wait_seconds), config_file
+        )
+
+    def _models(self, config: ServerConfig) -> ModelConfigStore:
+        return ModelConfigStore(self._store, _MODELS + self.name, config.models)
 
     def until_settled(self) -> Iterator[ControllerStatus]:
         """The state of the models, again and again, until the first versions of all are available or have failed for good.
@@ -196,7 +219,7 @@ class Server:
         self._try(self._manager, "remove_frontends", timeout_s=REMOVE_TIMEOUT_S + CALL_TIMEOUT_S)
 
     def _forget(self) -> None:
-        for kind in (_RECORD, _CHECKPOINT, _ACCEPTING):
+        for kind in (_RECORD, _CHECKPOINT, _ACCEPTING, _MODELS, _CONFIG_FILE):
             self._store.delete(kind + self.name)
 
     def _try(self, link: ActorLink, method: str, *args: Any, timeout_s: float = CALL_TIMEOUT_S) -> Any:
@@ -227,7 +250,7 @@ class Server:
             rest_url=f"http://{host}:{record.rest_api_port}" if record.rest_api_port else "",
             grpc_address=f"{host}:{record.grpc_port}" if record.grpc_port else "",
             nodes=nodes,
-            models=_models(record, controller, self._call(self._manager, "replicas")),
+            models=_models(controller, self._call(self._manager, "replicas")),
             capacity=_totals(controller.capacity),
             reserved=_totals(controller.reserved),
         )
@@ -264,6 +287,8 @@ def frontend_options(options: ServerOptions) -> FrontendOptions:
 _RECORD = "server/"
 _CHECKPOINT = "checkpoint/"
 _ACCEPTING = "accepting/"
+_MODELS = "models/"
+_CONFIG_FILE = "config-file/"
 
 
 def _actor(actor_class: type, name: str) -> Any:
@@ -293,12 +318,13 @@ def _nodes(frontends: tuple[FrontendReport, ...], capacity: Any) -> tuple[NodeSt
     )
 
 
-def _models(record: ServerRecord, controller: ControllerStatus, replicas: Any) -> tuple[ModelStatus, ...]:
-    names = dict.fromkeys((*record.base_paths, *(state.id.name for state in controller.states)))
+def _models(controller: ControllerStatus, replicas: Any) -> tuple[ModelStatus, ...]:
+    base_paths = {model.name: model.base_path for model in controller.models.models}
+    names = dict.fromkeys((*base_paths, *(state.id.name for state in controller.states)))
     return tuple(
         ModelStatus(
             name=name,
-            base_path=record.base_paths.get(name, ""),
+            base_path=base_paths.get(name, ""),
             source_error=controller.source_errors.get(name, ""),
             versions=tuple(_version(state, controller, replicas) for state in controller.states if state.id.name == name),
         )

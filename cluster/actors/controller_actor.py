@@ -13,8 +13,12 @@ from dataclasses import dataclass
 
 from cluster.actors.actor_link import ActorLink
 from cluster.actors.checkpoint_store import CheckpointStore
+from cluster.actors.model_config_store import ModelConfigStore
 from cluster.actors.notification import Notification
+from cluster.config.model_config import ModelConfig, ModelServerConfig
+from cluster.config.model_reload import check_reload
 from cluster.core.aspired_versions_state import AspiredVersionsState, Options
+from cluster.core.errors import AspiredError, Code, Status
 from cluster.core.events import (
     ClusterObserved,
     Event,
@@ -28,12 +32,12 @@ from cluster.core.instructions import Instruction
 from cluster.core.resource_ledger import Totals
 from cluster.core.resources import Slot
 from cluster.core.servable_id import ServableId
-from cluster.core.servable_state import ServableState
+from cluster.core.servable_state import PublicState, ServableState
 
 IDLE_WAKEUP_S = 60.0
+"""How long the controller sleeps when the state machine waits for nothing but events."""
 REST_TIMEOUT_S = 30.0
 """How long the ports wait for a model whose first files are still being written."""
-"""How long the controller sleeps when the state machine waits for nothing but events."""
 
 logger = logging.getLogger(__name__)
 
@@ -50,16 +54,32 @@ class Placement:
 class ControllerStatus:
     """What `aspired status` and the start-up wait ask for.
 
-    `waiting`: configured streams that have no version yet. `source_errors`: stream -> why it cannot be read.
+    `waiting`: configured streams that have no version yet. `models`: the config in force. `source_errors`: stream -> why it
+    cannot be read.
     """
 
     states: tuple[ServableState, ...]
     first_versions_settled: bool
     waiting: tuple[str, ...]
+    models: ModelServerConfig
     source_errors: Mapping[str, str]
     placements: Mapping[ServableId, Placement]
     capacity: Totals
     reserved: Totals
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControllerOptions:
+    """What a controller is told once and for all.
+
+    `replicas_per_version` None: one for each GPU. `require_versions`: the ports wait for every model, those without versions
+    too. `allow_labels_for_unavailable`: see `check_reload`.
+    """
+
+    state: Options
+    replicas_per_version: int | None = None
+    require_versions: bool = False
+    allow_labels_for_unavailable: bool = False
 
 
 class ControllerActor:
@@ -71,18 +91,23 @@ class ControllerActor:
 
     async def __init__(  # type: ignore[misc]  # Ray awaits it on the actor's event loop
         self,
-        options: Options,
-        streams: Mapping[str, StreamOptions],
+        options: ControllerOptions,
+        models: ModelConfigStore,
+        source: ActorLink,
         manager: ActorLink,
         store: CheckpointStore,
         checkpoint_key: str,
     ) -> None:
-        self._state = AspiredVersionsState(options, uuid.uuid4().hex[:12])
+        self._options = options
+        self._state = AspiredVersionsState(options.state, uuid.uuid4().hex[:12])
+        self._models_store = models
+        self._models = ModelServerConfig()
+        self._reloading = asyncio.Lock()
+        self._source = source
         self._manager = manager
         self._store = store
         self._checkpoint_key = checkpoint_key
         self._checkpointed = b""
-        self._streams = frozenset(streams)
         self._source_errors: dict[str, str] = {}
         self._heard: set[str] = set()
         self._restless_since: dict[str, float] = {}
@@ -91,7 +116,7 @@ class ControllerActor:
         self._observed = asyncio.Event()
         self._handled = 0
         self._tasks = [
-            asyncio.create_task(self._start(streams)),
+            asyncio.create_task(self._start()),
             asyncio.create_task(self._deliver()),
             asyncio.create_task(self._tick()),
         ]
@@ -118,6 +143,34 @@ class ControllerActor:
             self._source_errors[stream] = error
         self._changed.notify()
 
+    async def reload(self, models: ModelServerConfig) -> Status:
+        """Takes on another model config; the outcome as a status, OK once the models that are new have a version available.
+
+        A config that may not be taken on changes nothing. Models that fail or have no versions after that do not take the
+        config back, nor hold other reloads up (TF Serving: `ServerCore::ReloadConfig`).
+        """
+        await self._observed.wait()
+        async with self._reloading:
+            available = {state.id for state in self._state.states() if state.state is PublicState.AVAILABLE}
+            allow = self._options.allow_labels_for_unavailable
+            try:
+                check_reload(self._models, models, available, allow_labels_for_unavailable=allow)
+            except AspiredError as error:
+                return error.to_status()
+            added = _names(models) - _names(self._models)
+            self._heard -= added
+            await asyncio.to_thread(self._models_store.save, models)
+            self._configure(models)
+            await self._source.call("configure", models)
+        while not await self._changed.wait_for(lambda: all(map(self._stream_settled, self._configured(added))), 1.0):
+            pass
+        return self._outcome(sorted(self._configured(added)))
+
+    async def models(self) -> ModelServerConfig:
+        """The config in force."""
+        await self._observed.wait()
+        return self._models
+
     async def stop(self) -> None:
         """Unloads everything; `status` tells when that is done."""
         await self._observed.wait()
@@ -138,6 +191,7 @@ class ControllerActor:
             self._state.states(),
             self._settled(),
             tuple(stream for stream in self._state.waiting_streams() if stream in self._heard),
+            self._models,
             dict(self._source_errors),
             {
                 state.id: Placement(harness.slots, harness.attempts)
@@ -149,23 +203,55 @@ class ControllerActor:
         )
 
     def _settled(self) -> bool:
-        if not (self._observed.is_set() and self._heard >= self._streams and self._state.first_versions_settled()):
+        if not self._observed.is_set() or (self._options.require_versions and any(self._state.waiting_streams())):
             return False
-        now = time.monotonic()
-        return all(
-            now - since > REST_TIMEOUT_S
-            for stream, since in self._restless_since.items()
-            if stream in self._state.waiting_streams()
-        )
+        return all(map(self._stream_settled, _names(self._models)))
 
-    async def _start(self, streams: Mapping[str, StreamOptions]) -> None:
+    def _stream_settled(self, stream: str) -> bool:
+        """Whether nothing more is to be waited for: it has a version, or its versions have failed for good, or it has none."""
+        if stream not in self._heard or not self._state.stream_settled(stream):
+            return False
+        restless_since = self._restless_since.get(stream)
+        if restless_since is None or stream not in self._state.waiting_streams():
+            return True
+        return time.monotonic() - restless_since > REST_TIMEOUT_S
+
+    def _configured(self, streams: set[str]) -> set[str]:
+        """Those that no later reload has taken out again."""
+        return streams & _names(self._models)
+
+    def _outcome(self, added: Sequence[str]) -> Status:
+        """What became of models that are new in the config."""
+        failures = [failure for stream in added if (failure := self._failure(stream))]
+        if not failures:
+            return Status()
+        return Status(Code.UNKNOWN, f"{len(failures)} model(s) did not become available: {{{', '.join(failures)}, }}")
+
+    def _failure(self, stream: str) -> str:
+        states = [state for state in self._state.states() if state.id.name == stream]
+        if any(state.state is PublicState.AVAILABLE for state in states):
+            return ""
+        errors = [f"{{{state.id} due to error: {state.status.message}}}" for state in states if not state.status.ok]
+        why = self._source_errors.get(stream, "no versions found under its base path")
+        return ", ".join(errors) or f"{{name: {stream} due to error: {why}}}"
+
+    def _configure(self, models: ModelServerConfig) -> None:
+        self._models = models
+        self._handle(StreamsConfigured({model.name: self._stream_options(model) for model in models.models}))
+
+    def _stream_options(self, model: ModelConfig) -> StreamOptions:
+        return StreamOptions(replicas=self._options.replicas_per_version, labels=tuple(sorted(model.version_labels.items())))
+
+    async def _start(self) -> None:
+        models = await asyncio.to_thread(self._models_store.load)
         saved = await asyncio.to_thread(self._store.load, self._checkpoint_key)
         if saved is not None:
             self._checkpointed = saved
             self._state.restore(json.loads(saved))
         observed: Sequence[Event] = await self._manager.call("observe")
-        for event in (*observed, StreamsConfigured(streams)):
+        for event in observed:
             self._handle(event)
+        self._configure(models)
         self._observed.set()
 
     def _handle(self, event: Event) -> None:
@@ -199,3 +285,7 @@ class ControllerActor:
 
     def _handled_since(self, handled: int) -> bool:
         return self._handled != handled
+
+
+def _names(models: ModelServerConfig) -> set[str]:
+    return {model.name for model in models.models}

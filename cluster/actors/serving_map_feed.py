@@ -53,8 +53,10 @@ class ServingMapFeed:
             return self._map.epoch
         return self._replace(entries={key: entry for key, entry in self._map.entries.items() if key != servable})
 
-    def set_states(self, states: tuple[ServableState, ...]) -> Epoch:
-        return self._replace(states=states) if states != self._map.states else self._map.epoch
+    def set_states(self, states: tuple[ServableState, ...], labels: Mapping[str, Mapping[str, int]]) -> Epoch:
+        if states == self._map.states and labels == self._map.labels:
+            return self._map.epoch
+        return self._replace(states=states, labels=labels)
 
     def set_accepting(self, accepting: bool) -> Epoch:
         return self._replace(accepting=accepting) if accepting != self._map.accepting else self._map.epoch
@@ -95,6 +97,7 @@ class ServingMapFeed:
         self,
         entries: Mapping[ServableId, ServableEntry] | None = None,
         states: tuple[ServableState, ...] | None = None,
+        labels: Mapping[str, Mapping[str, int]] | None = None,
         accepting: bool | None = None,
     ) -> Epoch:
         self._map = replace(
@@ -102,6 +105,7 @@ class ServingMapFeed:
             epoch=replace(self._map.epoch, number=self._map.epoch.number + 1),
             entries=self._map.entries if entries is None else entries,
             states=self._map.states if states is None else states,
+            labels=self._map.labels if labels is None else labels,
             accepting=self._map.accepting if accepting is None else accepting,
         )
         self._changed.notify()

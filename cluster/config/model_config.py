@@ -86,13 +86,11 @@ class ModelServerConfig:
 
     def without_effect(self) -> tuple[str, ...]:
         """One line for each thing that the config asks for and that is not served yet."""
-        lines = []
-        for model in self.models:
-            if model.version_labels:
-                lines.append(f"model {model.name}: version_labels have no effect yet: requests by label are refused")
-            if model.logs_requests:
-                lines.append(f"model {model.name}: logging_config has no effect yet: no request is logged")
-        return tuple(lines)
+        return tuple(
+            f"model {model.name}: logging_config has no effect yet: no request is logged"
+            for model in self.models
+            if model.logs_requests
+        )
 
 
 def parse_model_server_config(text: str, path: str, platforms: Collection[str] = PLATFORMS) -> ModelServerConfig:

@@ -30,9 +30,14 @@ def read_server_config(options: ServerOptions) -> ServerConfig:
     return ServerConfig(options, _models(options), _batching(options))
 
 
+def read_model_server_config(path: str) -> ModelServerConfig:
+    """The models that a model config file lists. Raises ConfigError for one that cannot be read or used."""
+    return _parse("model_config_file", path, parse_model_server_config)
+
+
 def _models(options: ServerOptions) -> ModelServerConfig:
     if options.model_config_file:
-        return _parse("model_config_file", options.model_config_file, parse_model_server_config)
+        return read_model_server_config(options.model_config_file)
     try:
         return ModelServerConfig((ModelConfig(options.model_name, options.model_base_path),))
     except ConfigError as error:

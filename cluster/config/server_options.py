@@ -47,7 +47,6 @@ class ServerOptions:
         "How often the model config file is read again; 0 reads it once.",
         metavar="SECONDS",
         minimum=0,
-        meanwhile="the file is read once, at start",
     )
     file_system_poll_wait_seconds: int = flag(
         1,
@@ -58,8 +57,13 @@ class ServerOptions:
     allow_version_labels_for_unavailable_models: bool = flag(
         False,
         Group.MODELS,
-        "Let a label be given to a version that is not available yet.",
-        meanwhile="version labels are not served",
+        "Let a reload give a label to a version that is not available yet, if the label is new.",
+    )
+    servable_versions_always_present: bool = flag(
+        False,
+        Group.MODELS,
+        "Never unload the last versions of a model because its base path is empty, and open the ports only when every model "
+        "has a version.",
     )
 
     # Listeners

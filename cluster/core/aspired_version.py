@@ -12,7 +12,8 @@ from cluster.core.servable_id import ServableId
 class AspiredVersion:
     """A version as a source found it (TF Serving: `ServableData<StoragePath>`).
 
-    `fingerprint` changes whenever the version's files change; `size_bytes` is what they take on disk.
+    `fingerprint` changes whenever the version's files change; `size_bytes` is what they take on disk. `platform` names what
+    can load it.
     `status` that is not OK: the source or an adapter found the version unusable. The error travels beside the
     version, so that one bad version cannot stop its stream.
     """
@@ -22,3 +23,4 @@ class AspiredVersion:
     fingerprint: str = ""
     size_bytes: int = 0
     status: Status = Status()
+    platform: str = "tensorflow"

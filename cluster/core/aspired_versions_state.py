@@ -89,12 +89,25 @@ class AspiredVersionsState:
         """The public state of every version, those that have ended too, in order."""
         return tuple(chain.from_iterable(self._streams[name].states for name in sorted(self._streams)))
 
+    def labels(self) -> Mapping[str, Mapping[str, int]]:
+        """Stream -> label -> version, of the configured streams that have labels."""
+        return {
+            stream.name: dict(stream.options.labels)
+            for stream in self._streams.values()
+            if stream.configured and stream.options.labels
+        }
+
     def first_versions_settled(self) -> bool:
         """Whether every configured stream has one of its first versions available, or had all of them fail for good.
 
         A stream without versions waits for them and holds nobody back.
         """
         return all(stream.settled or stream.waiting for stream in self._streams.values() if stream.configured)
+
+    def stream_settled(self, name: str) -> bool:
+        """As `first_versions_settled`, of one stream; True for one that is not configured."""
+        stream = self._streams.get(name)
+        return stream is None or not stream.configured or stream.settled or stream.waiting
 
     def waiting_streams(self) -> tuple[str, ...]:
         """The configured streams that have no version to serve yet."""
@@ -162,7 +175,7 @@ class AspiredVersionsState:
         self._decide(now)
         if self._states_changed:
             self._states_changed = False
-            self._out.append(PublishStates(self.states()))
+            self._out.append(PublishStates(self.states(), self.labels()))
         return self._out
 
     def _configure(self, streams: Mapping[str, StreamOptions], now: float) -> None:
@@ -175,11 +188,13 @@ class AspiredVersionsState:
                 continue
             if not stream.configured:
                 stream.configured, stream.aspired = True, None
+            self._states_changed |= stream.options.labels != options.labels
             stream.options = options
             self._look_again(stream)
         for stream in self._streams.values():
             if stream.name not in streams and (stream.configured or stream.aspired is None):
                 stream.configured, stream.settled, stream.pending = False, False, None
+                self._states_changed |= bool(stream.options.labels)
                 self._set_aspired(stream, (), now)
 
     def _look_again(self, stream: ServableStream) -> None:

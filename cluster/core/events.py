@@ -18,6 +18,7 @@ class StreamOptions:
 
     `replicas` None: one for each GPU of the cluster, or one in all where there is none.
     `resources` None: estimated from the size on disk.
+    `labels` are names for versions (TF Serving: `version_labels`), in any order.
     `resource_preserving`: unload the old version before the new one loads (TF Serving's ResourcePreservingPolicy).
     """
 
@@ -26,6 +27,7 @@ class StreamOptions:
     exclusive_gpu: bool = False
     resource_preserving: bool = False
     node_labels: tuple[tuple[str, str], ...] = ()
+    labels: tuple[tuple[str, int], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,8 @@ reports its end carries it back, so that a late answer to an older intent is rec
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 from cluster.core.aspired_version import AspiredVersion
 from cluster.core.resources import ReplicaResources, Slot
@@ -58,9 +59,10 @@ class Unload:
 
 @dataclass(frozen=True, slots=True)
 class PublishStates:
-    """The public states of all versions have changed to these."""
+    """The public states of all versions, or the names of some, have changed to these. `labels`: stream -> label -> version."""
 
     states: tuple[ServableState, ...]
+    labels: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
 
 Instruction = Load | CancelLoad | Place | Quiesce | Unload | PublishStates

@@ -168,11 +168,12 @@ class FileSystemStoragePathSource(Source):
             return emitted
         servable = ServableId(known.model.name, version)
         if isinstance(sighting.found, Tree):
-            return AspiredVersion(servable, path, sighting.found.fingerprint, sighting.found.size_bytes)
+            found, platform = sighting.found, known.model.platform
+            return AspiredVersion(servable, path, found.fingerprint, found.size_bytes, platform=platform)
         # What has been read once is not taken back because the storage stumbles.
         if emitted is not None and emitted.status.ok:
             return emitted
-        return AspiredVersion(servable, path, status=sighting.found)
+        return AspiredVersion(servable, path, status=sighting.found, platform=known.model.platform)
 
     def _sight(self, before: _Sighting | None, path: str, now: float) -> _Sighting:
         found: Tree | Status

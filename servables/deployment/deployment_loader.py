@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -44,7 +44,7 @@ class DeploymentLoader(Loader):
 
     async def load(self, slots: Sequence[Slot]) -> LoadedServable:
         application = self._spec.application
-        await asyncio.to_thread(platform(self._spec.platform).check, self._spec.version.path)
+        await asyncio.to_thread(platform(self._spec.version.platform).check, self._spec.version.path)
         if self._cancelled:
             raise self._cancellation()
         if not self._board.reports(application):  # else it is adopted, and on its way
@@ -157,14 +157,12 @@ class DeploymentLoaderFactory:
         self,
         server_name: str,
         manager: ActorLink,
-        platforms: Mapping[str, str],
         options: PlatformOptions,
         batching: BatchingParameters | None,
         direct_threads: int | None = None,
     ) -> None:
         self._server_name = server_name
         self._manager = manager
-        self._platforms = dict(platforms)
         self._options = options
         self._batching = batching
         self._direct_threads = direct_threads
@@ -178,7 +176,6 @@ class DeploymentLoaderFactory:
             instruction_id=load.instruction_id,
             version=load.version,
             resources=load.resources,
-            platform=self._platforms.get(load.version.id.name, "tensorflow"),
             options=self._options,
             batching=self._batching,
             direct_threads=self._direct_threads or max(2, 2 * (os.cpu_count() or 1)),

@@ -10,20 +10,37 @@ from typing import Any
 from ray import serve
 
 from cluster.actors.actor_link import ActorLink
+from cluster.config.model_config import ModelServerConfig
 from cluster.config.names import frontend_name
 from cluster.core.acknowledgements import FrontendReport
-from cluster.core.errors import AspiredError
+from cluster.core.errors import AspiredError, Status
 from cluster.core.serving_map import Epoch, ServableEntry, ServingMap
 from servables.deployment.handle_channel import HandleChannel
 from servables.deployment.serve_applications import SERVE_ENVIRONMENT, ServeApplications
 from servables.frontend.frame_channel import FrameChannel
 from servables.frontend.frontend import Frontend, FrontendOptions
+from servables.frontend.server_control import ServerControl
 
 LEAVING_S = 1.0
 """How long requests already sent to a version that has left the map hold back the acknowledgement of the new map."""
 BIND_INTERVAL_S = 1.0
 
 logger = logging.getLogger(__name__)
+
+
+class ControllerLink(ServerControl):
+    """The controller actor, as a frontend sees it."""
+
+    def __init__(self, controller: ActorLink) -> None:
+        self._controller = controller
+
+    async def reload(self, models: ModelServerConfig) -> Status:
+        status: Status = await self._controller.call("reload", models)
+        return status
+
+    async def models(self) -> ModelServerConfig:
+        models: ModelServerConfig = await self._controller.call("models")
+        return models
 
 
 class FrontendReplica:
@@ -33,7 +50,7 @@ class FrontendReplica:
     """
 
     async def __init__(  # type: ignore[misc]  # Serve awaits it
-        self, options: FrontendOptions, manager: ActorLink, drain_timeout_s: float
+        self, options: FrontendOptions, manager: ActorLink, controller: ActorLink, drain_timeout_s: float
     ) -> None:
         import ray  # the context of this process, not of the one that pickled the class
 
@@ -41,7 +58,7 @@ class FrontendReplica:
         self._drain_timeout_s = drain_timeout_s
         self._id = serve.get_replica_context().replica_id.unique_id
         self._node_id = ray.get_runtime_context().get_node_id()
-        self._frontend = Frontend(options, self._channel)
+        self._frontend = Frontend(options, self._channel, ControllerLink(controller))
         self._applied = Epoch()
         self._accepting = False
         self._error = ""
@@ -100,11 +117,18 @@ class ServeFrontendFleet:
     """Frontends on every node (see `cluster.actors.fleet.FrontendFleet`)."""
 
     def __init__(
-        self, server_name: str, options: FrontendOptions, manager: ActorLink, frontends_per_node: int, drain_timeout_s: float
+        self,
+        server_name: str,
+        options: FrontendOptions,
+        manager: ActorLink,
+        controller: ActorLink,
+        frontends_per_node: int,
+        drain_timeout_s: float,
     ) -> None:
         self._server_name = server_name
         self._options = options
         self._manager = manager
+        self._controller = controller
         self._frontends_per_node = frontends_per_node
         self._drain_timeout_s = drain_timeout_s
         self._applications = ServeApplications()
@@ -117,7 +141,7 @@ class ServeFrontendFleet:
             await self._applications.deploy(
                 frontend_name(self._server_name, node_id),
                 [self._deployment(node_id)],
-                [(self._options, self._manager, self._drain_timeout_s)],
+                [(self._options, self._manager, self._controller, self._drain_timeout_s)],
             )
             self._nodes.add(node_id)
         for node_id in self._nodes - set(node_ids):

@@ -51,7 +51,6 @@ class ReplicaSpec:
     instruction_id: str
     version: AspiredVersion
     resources: ReplicaResources
-    platform: str
     options: PlatformOptions
     batching: BatchingParameters | None
     direct_threads: int
@@ -196,7 +195,7 @@ class VersionReplica:
         options = replace(self._spec.options, gpu=slot.gpu, gpu_memory_bytes=slot.gpu_memory_bytes)
         while True:
             try:
-                return await asyncio.to_thread(platform(self._spec.platform).load, self._spec.version.path, options)
+                return await asyncio.to_thread(platform(self._spec.version.platform).load, self._spec.version.path, options)
             except Exception as error:  # whatever it is, it is this version's load error
                 if not isinstance(error, AspiredError):
                     logger.exception("loading %s failed", self._spec.version.id)

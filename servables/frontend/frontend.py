@@ -1,6 +1,6 @@
 """One frontend process: both listeners, the handler behind them, and the router; without Ray.
 
-frontend = Frontend(options, channel_factory)
+frontend = Frontend(options, channel_factory, control)
 frontend.bind()              holds the ports
 left = frontend.apply(map)   routes by the map; again for every new one
 await frontend.start()       accepts
@@ -24,6 +24,7 @@ from servables.frontend.http_listener import HttpLimits, HttpListener
 from servables.frontend.inference import Inference
 from servables.frontend.rest import Rest, RestOptions
 from servables.frontend.servable_router import RouterLimits, ServableRouter
+from servables.frontend.server_control import ServerControl
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -47,11 +48,11 @@ class FrontendOptions:
 class Frontend:
     """Used on one event loop, in the order above. Frontends of one node share its ports by SO_REUSEPORT."""
 
-    def __init__(self, options: FrontendOptions, channel_factory: FrameChannelFactory) -> None:
+    def __init__(self, options: FrontendOptions, channel_factory: FrameChannelFactory, control: ServerControl) -> None:
         self._options = options
         self._router = ServableRouter(channel_factory, options.router_limits)
         inference = Inference(self._router)
-        self._grpc = GrpcServices(inference, tensor_content=options.tensor_content)
+        self._grpc = GrpcServices(inference, control, tensor_content=options.tensor_content)
         self._grpc_listener = GrpcListener(self._grpc.handlers())
         rest = Rest(inference, RestOptions(timeout_s=options.rest_api_timeout_s, enable_cors=options.enable_cors))
         self._http_listener = HttpListener(rest.handle, options.http_limits)

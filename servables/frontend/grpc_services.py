@@ -7,13 +7,14 @@ TF Serving's protos in the process.
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any, TypeVar
 
 import grpc
 from google.protobuf.message import DecodeError, Message
 
-from cluster.core.errors import AspiredError, Code, InvalidArgument, Unimplemented
+from cluster.config.model_config import model_server_config
+from cluster.core.errors import AspiredError, Code, InvalidArgument
 from cluster.core.servable_id import ServableId
 from cluster.protos import (
     ClassificationRequest,
@@ -21,16 +22,22 @@ from cluster.protos import (
     GetModelMetadataRequest,
     GetModelMetadataResponse,
     GetModelStatusRequest,
+    MultiInferenceRequest,
+    MultiInferenceResponse,
     PredictRequest,
     PredictResponse,
     RegressionRequest,
     RegressionResponse,
+    ReloadConfigRequest,
+    ReloadConfigResponse,
 )
 from servables.examples import input_to_examples
 from servables.frontend.error_mapping import grpc_message, grpc_status
-from servables.frontend.inference import Inference, ModelSpec, SignatureCall, Signatures, predict_call
+from servables.frontend.inference import Inference, InferenceTask, ModelSpec, SignatureCall, Signatures, predict_call
 from servables.frontend.model_status import model_status_response
+from servables.frontend.server_control import ServerControl
 from servables.proto_codec import array_to_tensor, tensor_to_array
+from servables.signatures import CLASSIFY_METHOD_NAME
 
 logger = logging.getLogger(__name__)
 
@@ -48,9 +55,10 @@ M = TypeVar("M", bound=Message)
 class GrpcServices:
     """The methods by name, each from a request's bytes to the answer's. `in_flight` counts those without an answer."""
 
-    def __init__(self, inference: Inference, *, tensor_content: bool = False) -> None:
+    def __init__(self, inference: Inference, control: ServerControl, *, tensor_content: bool = False) -> None:
         """`tensor_content`: Predict answers carry raw bytes in place of typed fields, which clients must expect."""
         self._inference = inference
+        self._control = control
         self._tensor_content = tensor_content
         self.in_flight = 0
 
@@ -97,11 +105,7 @@ class GrpcServices:
         answer = await self._inference.classify(_model_spec(request), lambda: input_to_examples(request.input), timeout_s)
         response = ClassificationResponse()
         _fill_model_spec(response.model_spec, answer.id, answer.signature_name)
-        response.result.SetInParent()
-        for pairs in answer.results:
-            row = response.result.classifications.add()
-            for label, score in pairs:
-                row.classes.add(label=label.decode(errors="replace"), score=score)
+        _fill_classifications(response.result, answer.results)
         return response.SerializeToString()
 
     async def regress(self, request_bytes: bytes, timeout_s: float | None) -> bytes:
@@ -109,9 +113,7 @@ class GrpcServices:
         answer = await self._inference.regress(_model_spec(request), lambda: input_to_examples(request.input), timeout_s)
         response = RegressionResponse()
         _fill_model_spec(response.model_spec, answer.id, answer.signature_name)
-        response.result.SetInParent()
-        for value in answer.results:
-            response.result.regressions.add(value=value)
+        _fill_regressions(response.result, answer.results)
         return response.SerializeToString()
 
     async def get_model_metadata(self, request_bytes: bytes, timeout_s: float | None) -> bytes:
@@ -136,10 +138,31 @@ class GrpcServices:
         return model_status_response(self._inference.model_status(_model_spec(request))).SerializeToString()
 
     async def multi_inference(self, request_bytes: bytes, timeout_s: float | None) -> bytes:
-        raise Unimplemented("MultiInference is not implemented by this server. Call Classify or Regress once for each task.")
+        request = _parsed(MultiInferenceRequest, request_bytes)
+        tasks = [InferenceTask(_spec(task.model_spec), task.method_name) for task in request.tasks]
+        answers = await self._inference.multi_inference(tasks, lambda: input_to_examples(request.input), timeout_s)
+        response = MultiInferenceResponse()
+        for task, answer in zip(tasks, answers, strict=True):
+            result = response.results.add()
+            _fill_model_spec(result.model_spec, answer.id, answer.signature_name)
+            if task.method_name == CLASSIFY_METHOD_NAME:
+                _fill_classifications(result.classification_result, answer.results)
+            else:
+                _fill_regressions(result.regression_result, answer.results)
+        return response.SerializeToString()
 
     async def handle_reload_config_request(self, request_bytes: bytes, timeout_s: float | None) -> bytes:
-        raise Unimplemented("HandleReloadConfigRequest is not implemented by this server. Change its configuration file.")
+        request = _parsed(ReloadConfigRequest, request_bytes)
+        if request.config.WhichOneof("config") != "model_config_list":
+            raise InvalidArgument(
+                "ServerModelConfig type not supported by HandleReloadConfigRequest. Only ModelConfigList is currently supported"
+            )
+        status = await self._control.reload(model_server_config(request.config))
+        if not status.ok:
+            raise status.to_error()
+        response = ReloadConfigResponse()
+        response.status.SetInParent()
+        return response.SerializeToString()
 
     def _service(self, name: str, methods: dict[str, Method]) -> grpc.GenericRpcHandler[Any, Any]:
         return grpc.method_handlers_generic_handler(
@@ -176,7 +199,10 @@ def _model_spec(request: Any) -> ModelSpec:
     """Any request's model_spec; which of its fields count is the operation's business."""
     if not request.HasField("model_spec"):
         raise InvalidArgument("Missing ModelSpec")
-    spec = request.model_spec
+    return _spec(request.model_spec)
+
+
+def _spec(spec: Any) -> ModelSpec:
     choice = spec.WhichOneof("version_choice")
     return ModelSpec(
         spec.name,
@@ -184,6 +210,20 @@ def _model_spec(request: Any) -> ModelSpec:
         spec.version_label if choice == "version_label" else None,
         spec.signature_name,
     )
+
+
+def _fill_classifications(result: Any, rows: Iterable[Iterable[tuple[bytes, float]]]) -> None:
+    result.SetInParent()
+    for pairs in rows:
+        row = result.classifications.add()
+        for label, score in pairs:
+            row.classes.add(label=label.decode(errors="replace"), score=score)
+
+
+def _fill_regressions(result: Any, values: Iterable[float]) -> None:
+    result.SetInParent()
+    for value in values:
+        result.regressions.add(value=value)
 
 
 def _fill_model_spec(spec: Any, servable: ServableId, signature_name: str) -> None:

@@ -13,21 +13,38 @@ import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
-from cluster.core.errors import AspiredError, FailedPrecondition, InvalidArgument, NotFound, NotServing, Unavailable
+import numpy as np
+
+from cluster.core.errors import (
+    AspiredError,
+    FailedPrecondition,
+    InvalidArgument,
+    NotFound,
+    NotServing,
+    Unavailable,
+    Unimplemented,
+)
 from cluster.core.servable_id import ServableId
 from cluster.core.servable_state import ServableState
 from cluster.core.serving_map import ServableEntry
 from servables.classification import classification_call, classifications, regression_call, regressions
 from servables.frontend.servable_router import ServableRouter
 from servables.servable import Array
-from servables.signatures import DEFAULT_SIGNATURE_NAME, Signature, decode_signatures
+from servables.signatures import (
+    CLASSIFY_METHOD_NAME,
+    DEFAULT_SIGNATURE_NAME,
+    REGRESS_METHOD_NAME,
+    Signature,
+    decode_signatures,
+)
 
 Signatures = Mapping[str, Signature]
 T = TypeVar("T")
 R = TypeVar("R")
 
+_NO_EXAMPLES = np.empty(0, np.object_)
 _RESOLVE_AGAIN_S = 0.05
 _NOT_SERVING_PATIENCE_S = 30.0
 
@@ -68,6 +85,14 @@ class ExampleResults(Generic[R]):
     id: ServableId
     signature_name: str
     results: Sequence[R]
+
+
+@dataclass(frozen=True, slots=True)
+class InferenceTask:
+    """One part of a MultiInference request: a signature, and whether to classify or regress with it (`method_name`)."""
+
+    spec: ModelSpec
+    method_name: str
 
 
 DecodeCall = Callable[[Signatures], SignatureCall]
@@ -122,6 +147,37 @@ class Inference:
         """As `classify`, with one value for each example."""
         return await self._run_examples(spec, examples, timeout_s, regression_call, regressions)
 
+    async def multi_inference(
+        self, tasks: Sequence[InferenceTask], examples: Callable[[], Array], timeout_s: float | None
+    ) -> Sequence[ExampleResults[Any]]:
+        """Classifies and regresses the same examples by several signatures of one version; results in the tasks' order.
+
+        The signatures run side by side, where TF Serving runs the session once for all
+        (`servables/tensorflow/multi_inference.cc`).
+        """
+        spec = tasks[0].spec if tasks else ModelSpec("")
+        loop = asyncio.get_running_loop()
+        began = loop.time()
+        while True:
+            entry = self.resolve(spec)
+            signatures = self._signatures(entry.signatures)
+            serialized, calls = _multi_inference_calls(signatures, tasks, examples)
+            elapsed_s = loop.time() - began
+            remaining_s = None if timeout_s is None else timeout_s - elapsed_s
+            runs = (self._router.call(entry, name, inputs, outputs, remaining_s) for name, inputs, outputs in calls)
+            answers = await asyncio.gather(*runs, return_exceptions=True)
+            errors = [answer for answer in answers if isinstance(answer, BaseException)]
+            if errors and isinstance(errors[0], NotServing) and elapsed_s <= _NOT_SERVING_PATIENCE_S:
+                await self._await_other_map(spec, entry)
+                continue
+            if errors:
+                raise errors[0]
+            return [
+                ExampleResults(entry.id, name, _TO_RESULTS[task.method_name](signatures[name], outputs, len(serialized)))
+                for task, (name, _, _), outputs in zip(tasks, calls, answers, strict=True)
+                if not isinstance(outputs, BaseException)
+            ]
+
     def model_status(self, spec: ModelSpec) -> Sequence[ServableState]:
         """The states of a model's versions, newest first; of one version if `spec` names it. A label is ignored.
 
@@ -164,6 +220,36 @@ class Inference:
         """A gate closes after the map that leaves its version out is published, so that map is on its way."""
         if self.resolve(spec).id == refused.id:
             await self._router.wait_for_change(_RESOLVE_AGAIN_S)
+
+
+_TO_CALL = {CLASSIFY_METHOD_NAME: classification_call, REGRESS_METHOD_NAME: regression_call}
+_TO_RESULTS: Mapping[str, Callable[[Signature, Mapping[str, Array], int], Sequence[Any]]] = {
+    CLASSIFY_METHOD_NAME: classifications,
+    REGRESS_METHOD_NAME: regressions,
+}
+
+
+def _multi_inference_calls(
+    signatures: Signatures, tasks: Sequence[InferenceTask], examples: Callable[[], Array]
+) -> tuple[Array, Sequence[tuple[str, Mapping[str, Array], tuple[str, ...]]]]:
+    """The examples and the tasks' calls, checked in TF Serving's order."""
+    checked: set[str] = set()
+    for task in tasks:
+        if not task.spec.name:
+            raise InvalidArgument("Found ModelSpec with an empty model name.")
+        if task.spec.name != tasks[0].spec.name:
+            raise InvalidArgument("All ModelSpecs in a MultiInferenceRequest must access the same model name.")
+        name = task.spec.signature_name or DEFAULT_SIGNATURE_NAME
+        if name in checked:
+            raise InvalidArgument(f"Duplicate evaluation of signature: {name}")
+        checked.add(name)
+        if name not in signatures:
+            raise InvalidArgument(f"Requested signature not found in model graph: {name}")
+        if task.method_name not in _TO_CALL:
+            raise Unimplemented(f"Unsupported signature method_name: {task.method_name}")
+        _TO_CALL[task.method_name](signatures, name, _NO_EXAMPLES)
+    serialized = examples()
+    return serialized, [_TO_CALL[task.method_name](signatures, task.spec.signature_name, serialized) for task in tasks]
 
 
 def predict_call(

@@ -56,6 +56,13 @@ def environment(state: Path) -> dict[str, str]:
     return {**os.environ, "XDG_STATE_HOME": str(state), "NO_COLOR": "1", "PYTHONPATH": str(ROOT)}
 
 
+def pid_of(title: str) -> int:
+    """The youngest process of this name; Ray names its workers after their actors."""
+    found = subprocess.run(["pgrep", "-n", "-f", f"^ray::{title}"], capture_output=True, text=True, check=False).stdout.split()
+    assert found, f"no process {title}"
+    return int(found[0])
+
+
 class AspiredServer:
     """`aspired serve` with a Ray of its own, or on the cluster of `--ray_address` if that is among the flags."""
 
@@ -109,9 +116,12 @@ class AspiredServer:
     def predict(self, model: str, x: Sequence[float], version: int | None = None) -> tuple[int, Any]:
         return self.predict_body(model, json.dumps({"instances": list(x)}), version)
 
+    def post(self, path: str, body: str) -> tuple[int, Any]:
+        return rest(self.rest_port, "POST", path, body)
+
     def predict_body(self, model: str, body: str, version: int | None = None) -> tuple[int, Any]:
         path = f"/v1/models/{model}" + (f"/versions/{version}" if version is not None else "") + ":predict"
-        return rest(self.rest_port, "POST", path, body)
+        return self.post(path, body)
 
     def states(self, model: str) -> dict[int, str]:
         status, body = self.get(f"/v1/models/{model}")

@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import subprocess
 import time
 from pathlib import Path
 
 import pytest
 
-from tests.cluster.aspired_server import AspiredServer, Load, wait_until
+from tests.cluster.aspired_server import AspiredServer, Load, pid_of, wait_until
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -19,13 +18,6 @@ pytestmark = pytest.mark.timeout(300)
 def drop(exports: Path, models: Path, version: int) -> None:
     """A version appears as users make it appear: copied file by file into its final place."""
     shutil.copytree(exports / str(version), models / "half_plus_two" / str(version))
-
-
-def pid_of(title: str) -> int:
-    """The youngest process of this name; Ray names its workers after their actors."""
-    found = subprocess.run(["pgrep", "-n", "-f", f"^ray::{title}"], capture_output=True, text=True, check=False).stdout.split()
-    assert found, f"no process {title}"
-    return int(found[0])
 
 
 def processes_of(state: Path) -> list[str]:

@@ -41,6 +41,7 @@ from servables.signatures import (
 )
 from servables.tensors import DataType
 from tests.fakes.fake_servable import FakeServable
+from tests.fakes.fake_server_control import FakeServerControl
 
 HOST = "127.0.0.1"
 
@@ -148,7 +149,7 @@ class ContractServer:
         self._loop.close()
 
     async def _start(self) -> None:
-        self._frontend = Frontend(self._options, self._channel)
+        self._frontend = Frontend(self._options, self._channel, FakeServerControl(available=_serving_map().entries))
         self._frontend.bind()
         self._frontend.apply(_serving_map())
         await self._frontend.start()

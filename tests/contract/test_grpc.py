@@ -126,17 +126,6 @@ def test_tensors_come_as_content_when_told_to() -> None:
     assert list(output.float_val) == []
 
 
-@pytest.mark.parametrize(
-    ("method", "advice"),
-    [("MultiInference", "Call Classify or Regress"), ("HandleReloadConfigRequest", "configuration file")],
-)
-def test_what_is_not_implemented_says_what_to_do_instead(stubs: Stubs, method: str, advice: str) -> None:
-    with pytest.raises(grpc.RpcError) as raised:
-        stubs.method(method)(REQUESTS[method](), timeout=TIMEOUT_S)
-    assert raised.value.code() is grpc.StatusCode.UNIMPLEMENTED
-    assert advice in str(raised.value.details())
-
-
 @pytest.mark.parametrize("method", ["/tensorflow.serving.PredictionService/Other", "/other.Service/Predict"])
 def test_an_unknown_method_is_unimplemented(stubs: Stubs, method: str) -> None:
     with pytest.raises(grpc.RpcError) as raised:

@@ -16,6 +16,7 @@ from servables.frontend.local_channel import LocalChannel
 from servables.servable import Array, Servable
 from servables.signatures import Signature, encode_signatures
 from tests.fakes.client_models import LABELS, ClientModels, Run
+from tests.fakes.fake_server_control import FakeServerControl
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +74,7 @@ async def _serve(ports: LocalFrontend, started: threading.Event, done: threading
         for id, servable in servables.items()
     }
     options = FrontendOptions(host="127.0.0.1", grpc_port=ports.grpc_port, rest_api_port=ports.rest_port)
-    frontend = Frontend(options, lambda entry: LocalChannel(runners[entry.id]))
+    frontend = Frontend(options, lambda entry: LocalChannel(runners[entry.id]), FakeServerControl())
     frontend.bind()
     await frontend.apply(ServingMap(entries=entries, states=models.states(), labels=LABELS, accepting=True))
     await frontend.start()

@@ -3,9 +3,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
-from cluster.actors.controller_actor import ControllerActor
+from cluster.actors.controller_actor import ControllerActor, ControllerOptions
+from cluster.actors.model_config_store import ModelConfigStore
+from cluster.config.model_config import ModelConfig, ModelServerConfig
 from cluster.core.aspired_versions_state import Options
-from cluster.core.events import CapacityChanged, ClusterObserved, Event, Loaded, StreamOptions, VersionsAspired
+from cluster.core.errors import Code, Status
+from cluster.core.events import CapacityChanged, ClusterObserved, Event, Loaded, LoadFailed, VersionsAspired
 from cluster.core.instructions import Instruction, Load
 from tests.fakes.driven_state import NODE, version
 from tests.fakes.fake_actors import InMemoryCheckpointStore, LocalLink, started
@@ -30,13 +33,29 @@ class ScriptedManager:
                 self.loads.put_nowait(instruction)
 
 
-async def controller_of(manager: ScriptedManager, *streams: str) -> ControllerActor:
+class ConfiguredSource:
+    """Keeps the configs it is given."""
+
+    def __init__(self) -> None:
+        self.configs: list[ModelServerConfig] = []
+
+    async def configure(self, config: ModelServerConfig) -> None:
+        self.configs.append(config)
+
+
+def models(*names: str, **labels: int) -> ModelServerConfig:
+    return ModelServerConfig(tuple(ModelConfig(name, f"/models/{name}", version_labels=labels) for name in names))
+
+
+async def controller_of(manager: ScriptedManager, *streams: str, source: ConfiguredSource | None = None) -> ControllerActor:
+    store = InMemoryCheckpointStore()
     actor: ControllerActor = await started(
         ControllerActor,
-        Options(),
-        {stream: StreamOptions() for stream in streams},
+        ControllerOptions(state=Options(max_num_load_retries=0)),
+        ModelConfigStore(store, "models", models(*streams)),
+        LocalLink(source or ConfiguredSource()),
         LocalLink(manager),
-        InMemoryCheckpointStore(),
+        store,
         "checkpoint",
     )
     return actor
@@ -82,3 +101,59 @@ async def test_a_stream_whose_first_files_are_still_being_written_holds_the_port
     load = await asyncio.wait_for(manager.loads.get(), PATIENCE_S)
     await controller.handle(Loaded(load.version.id, load.instruction_id))
     assert (await controller.wait_settled(PATIENCE_S)).first_versions_settled
+
+
+async def available(controller: ControllerActor, manager: ScriptedManager, stream: str, number: int) -> None:
+    """Brings a version up."""
+    await controller.handle(VersionsAspired(stream, (version(number, stream=stream),)))
+    load = await asyncio.wait_for(manager.loads.get(), PATIENCE_S)
+    await controller.handle(Loaded(load.version.id, load.instruction_id))
+
+
+async def serving_one(source: ConfiguredSource) -> tuple[ScriptedManager, ControllerActor]:
+    manager = ScriptedManager()
+    manager.observe_now.set()
+    controller = await controller_of(manager, "m", source=source)
+    await available(controller, manager, "m", 1)
+    return manager, controller
+
+
+async def test_a_reload_waits_for_the_models_that_are_new() -> None:
+    source = ConfiguredSource()
+    manager, controller = await serving_one(source)
+    reload = asyncio.create_task(controller.reload(models("m", "n")))
+    while not source.configs:
+        await asyncio.sleep(0)
+    assert source.configs == [models("m", "n")]
+    assert not reload.done()
+    await available(controller, manager, "n", 1)
+    assert (await asyncio.wait_for(reload, PATIENCE_S)).ok
+    assert await controller.models() == models("m", "n")
+
+
+async def test_a_reload_tells_what_became_of_new_models_that_cannot_be_served() -> None:
+    source = ConfiguredSource()
+    manager, controller = await serving_one(source)
+    reload = asyncio.create_task(controller.reload(models("m", "broken", "missing")))
+    while not source.configs:
+        await asyncio.sleep(0)
+    await controller.report_source("missing", "Could not find base path /models/missing for servable missing")
+    await controller.handle(VersionsAspired("broken", (version(3, stream="broken"),)))
+    load = await asyncio.wait_for(manager.loads.get(), PATIENCE_S)
+    await controller.handle(LoadFailed(load.version.id, load.instruction_id, Status(Code.INTERNAL, "no graph")))
+    status = await asyncio.wait_for(reload, PATIENCE_S)
+    assert status.code is Code.UNKNOWN
+    assert status.message == (
+        "2 model(s) did not become available: {{{name: broken version: 3} due to error: no graph}, "
+        "{name: missing due to error: Could not find base path /models/missing for servable missing}, }"
+    )
+
+
+async def test_a_reload_that_may_not_be_changes_nothing() -> None:
+    source = ConfiguredSource()
+    _, controller = await serving_one(source)
+    status = await controller.reload(models("m", stable=2))
+    assert status.code is Code.FAILED_PRECONDITION
+    assert status.message == ("Request to assign label to version 2 of model m, which is not currently available for inference")
+    assert source.configs == []
+    assert await controller.models() == models("m")

@@ -78,16 +78,13 @@ def test_reads_the_deprecated_model_type() -> None:
     assert parse_model("model_type: TENSORFLOW").platform == "tensorflow"
 
 
-def test_labels_and_logging_are_read_and_said_to_have_no_effect_yet() -> None:
+def test_logging_is_read_and_said_to_have_no_effect_yet() -> None:
     model = parse_model(
         "model_platform: 'tensorflow' version_labels { key: 'stable' value: 3 } "
         "logging_config { sampling_config { sampling_rate: 1 } }"
     )
     assert model.version_labels == {"stable": 3}
-    assert ModelServerConfig((model,)).without_effect() == (
-        "model m: version_labels have no effect yet: requests by label are refused",
-        "model m: logging_config has no effect yet: no request is logged",
-    )
+    assert ModelServerConfig((model,)).without_effect() == ("model m: logging_config has no effect yet: no request is logged",)
     assert ModelServerConfig((ModelConfig("m", "/m"),)).without_effect() == ()
 
 

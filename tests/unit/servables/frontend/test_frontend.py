@@ -18,6 +18,7 @@ from cluster.protos import PredictRequest, PredictResponse
 from servables.frontend.frontend import Frontend, FrontendOptions
 from servables.signatures import Signature, TensorInfo, encode_signatures
 from servables.tensors import DataType
+from tests.fakes.fake_server_control import FakeServerControl
 from tests.unit.servables.frontend.gated_channel import GatedChannel
 
 HOST = "127.0.0.1"
@@ -51,7 +52,7 @@ class World:
         self.channels: list[GatedChannel] = []
         ports = {"rest_api_port": self.rest_port, "grpc_port": self.grpc_port}
         self.options = FrontendOptions(host=HOST, **{**ports, **options})
-        self.frontend = Frontend(self.options, self._channel)
+        self.frontend = Frontend(self.options, self._channel, FakeServerControl())
 
     async def start(self) -> None:
         self.frontend.bind()
@@ -199,7 +200,7 @@ async def test_ports_are_held_but_not_listened_on_before_start() -> None:
 async def test_frontends_share_ports() -> None:
     first, second = World(), World()
     second.options = first.options
-    second.frontend = Frontend(first.options, second._channel)
+    second.frontend = Frontend(first.options, second._channel, FakeServerControl())
     await first.start()
     await second.start()
     await first.frontend.drain(PATIENCE_S)

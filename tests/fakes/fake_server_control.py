@@ -1,0 +1,28 @@
+"""A server that takes on every model config it may, without anything behind it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from cluster.config.model_config import ModelServerConfig
+from cluster.config.model_reload import check_reload
+from cluster.core.errors import AspiredError, Status
+from cluster.core.servable_id import ServableId
+from servables.frontend.server_control import ServerControl
+
+
+class FakeServerControl(ServerControl):
+    def __init__(self, models: ModelServerConfig | None = None, available: Collection[ServableId] = ()) -> None:
+        self.config = models or ModelServerConfig()
+        self._available = available
+
+    async def reload(self, models: ModelServerConfig) -> Status:
+        try:
+            check_reload(self.config, models, self._available, allow_labels_for_unavailable=False)
+        except AspiredError as error:
+            return error.to_status()
+        self.config = models
+        return Status()
+
+    async def models(self) -> ModelServerConfig:
+        return self.config

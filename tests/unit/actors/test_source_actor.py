@@ -1,0 +1,116 @@
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from cluster.actors.model_config_store import ModelConfigStore
+from cluster.actors.source_actor import ConfigFile, SourceActor
+from cluster.config.model_config import ModelConfig, ModelServerConfig
+from cluster.config.server_config import read_model_server_config
+from cluster.core.errors import Status
+from cluster.core.events import Event, VersionsAspired
+from cluster.sources.file_system_storage_path_source import FileSystemStoragePathSource
+from cluster.sources.storage import LocalStorage
+from tests.fakes.fake_actors import InMemoryCheckpointStore, LocalLink, started
+
+PATIENCE_S = 30.0
+
+
+class ListeningController:
+    def __init__(self) -> None:
+        self.lists: asyncio.Queue[tuple[str, list[int]]] = asyncio.Queue()
+        self.configs: asyncio.Queue[ModelServerConfig] = asyncio.Queue()
+
+    async def handle(self, event: Event) -> None:
+        assert isinstance(event, VersionsAspired)
+        self.lists.put_nowait((event.stream, [version.id.version for version in event.versions]))
+
+    async def report_source(self, stream: str, error: str) -> None:
+        pass
+
+    async def reload(self, models: ModelServerConfig) -> Status:
+        self.configs.put_nowait(models)
+        return Status()
+
+    async def list(self) -> tuple[str, list[int]]:
+        return await asyncio.wait_for(self.lists.get(), PATIENCE_S)
+
+
+def with_versions(directory: Path, name: str, versions: Sequence[int]) -> ModelConfig:
+    for version in versions:
+        (directory / name / str(version)).mkdir(parents=True)
+        (directory / name / str(version) / "saved_model.pb").write_bytes(b"graph")
+    return ModelConfig(name, str(directory / name))
+
+
+async def source_of(
+    controller: ListeningController, models: ModelServerConfig, config_file: ConfigFile | None = None
+) -> SourceActor:
+    make_source = functools.partial(FileSystemStoragePathSource, storage=LocalStorage(), settle_s=0.0)
+    store = ModelConfigStore(InMemoryCheckpointStore(), "models", models)
+    actor: SourceActor = await started(SourceActor, make_source, store, LocalLink(controller), 0.01, config_file)
+    return actor
+
+
+async def test_a_stream_that_is_added_is_emitted_and_one_that_has_not_changed_is_not_said_again(tmp_path: Path) -> None:
+    controller = ListeningController()
+    a, b = with_versions(tmp_path, "a", [1]), with_versions(tmp_path, "b", [1, 2])
+    source = await source_of(controller, ModelServerConfig((a,)))
+    assert await controller.list() == ("a", [1])
+    await source.configure(ModelServerConfig((a, b)))
+    assert await controller.list() == ("b", [2])
+    with_versions(tmp_path, "a", [2])
+    assert await controller.list() == ("a", [2])
+
+
+async def test_a_stream_whose_base_path_changes_is_read_there(tmp_path: Path) -> None:
+    controller = ListeningController()
+    source = await source_of(controller, ModelServerConfig((with_versions(tmp_path, "a", [1]),)))
+    assert await controller.list() == ("a", [1])
+    moved = with_versions(tmp_path / "elsewhere", "a", [7])
+    await source.configure(ModelServerConfig((moved,)))
+    assert await controller.list() == ("a", [7])
+
+
+async def test_a_stream_that_is_taken_out_is_emitted_no_more(tmp_path: Path) -> None:
+    controller = ListeningController()
+    a, b = with_versions(tmp_path, "a", [1]), with_versions(tmp_path, "b", [1])
+    source = await source_of(controller, ModelServerConfig((a, b)))
+    assert {(await controller.list())[0], (await controller.list())[0]} == {"a", "b"}
+    await source.configure(ModelServerConfig((b,)))
+    with_versions(tmp_path, "a", [2])
+    with_versions(tmp_path, "b", [2])
+    assert await controller.list() == ("b", [2])
+
+
+async def test_a_config_file_that_says_something_else_is_taken_on_and_a_bad_one_is_logged(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "models.config"
+
+    def write(text: str) -> None:
+        (tmp_path / "new").write_text(text)
+        (tmp_path / "new").replace(file)
+
+    def config(name: str) -> str:
+        return f'model_config_list {{ config {{ name: "{name}" base_path: "{tmp_path}" model_platform: "tensorflow" }} }}'
+
+    write(config("a"))
+    first = read_model_server_config(str(file))
+    controller = ListeningController()
+    source = await source_of(
+        controller, first, ConfigFile(str(file), 0.01, ModelConfigStore(InMemoryCheckpointStore(), "last", first))
+    )
+    with caplog.at_level(logging.ERROR):
+        write("model_config_list { config { nme: 'a' } }")
+        while "nme" not in caplog.text:
+            await asyncio.sleep(0)
+    assert controller.configs.empty()
+    write(config("b"))
+    assert await asyncio.wait_for(controller.configs.get(), PATIENCE_S) == ModelServerConfig((ModelConfig("b", str(tmp_path)),))
+    assert await source.streams() == ("a",)
