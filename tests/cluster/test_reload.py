@@ -80,7 +80,7 @@ def look_up(server: AspiredServer, model: str, choice: str = "") -> str:
 
 def test_labels_of_the_first_config_name_versions_as_they_become_available(server: AspiredServer) -> None:
     assert look_up(server, "a") == "a2"
-    assert look_up(server, "a", "/labels/stable") == "a1"
+    wait_until(lambda: look_up(server, "a", "/labels/stable") == "a1", what="version 1, which is loaded after version 2")
     assert look_up(server, "a", "/labels/canary") == "Unrecognized servable version label: canary"
 
 
