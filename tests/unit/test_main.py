@@ -112,13 +112,13 @@ class TestServe:
         path = tmp_path / "models.config"
         path.write_text(
             "model_config_list { config { name: 'm' base_path: '/m' model_platform: 'tensorflow' "
-            "version_labels { key: 'stable' value: 1 } } }"
+            "logging_config { sampling_config { sampling_rate: 1 } } } }"
         )
         launcher = FakeLauncher()
         outcome = run(["serve", f"--model_config_file={path}", "--enable_grpc_healthcheck_service"], launcher)
         assert outcome.err.splitlines() == [
             "aspired: warning: --enable_grpc_healthcheck_service has no effect yet: there is no health service",
-            "aspired: warning: model m: version_labels have no effect yet: requests by label are refused",
+            "aspired: warning: model m: logging_config has no effect yet: no request is logged",
         ]
         assert launcher.served
 
