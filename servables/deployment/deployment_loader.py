@@ -26,6 +26,7 @@ from servables.deployment.serve_applications import SERVE_ENVIRONMENT, ServeAppl
 from servables.deployment.version_replica import ReplicaSpec, VersionReplica
 from servables.platforms import platform
 from servables.servable import PlatformOptions
+from servables.warmup.warmup import WarmupOptions
 
 MAX_ONGOING_FRAMES = 100_000
 """Serve's own limit on frames in a replica; ours (the router's bounds, the batching queue) come long before it."""
@@ -160,6 +161,7 @@ class DeploymentLoaderFactory:
         platforms: Mapping[str, str],
         options: PlatformOptions,
         batching: BatchingParameters | None,
+        warmup: WarmupOptions | None = None,
         direct_threads: int | None = None,
     ) -> None:
         self._server_name = server_name
@@ -167,6 +169,7 @@ class DeploymentLoaderFactory:
         self._platforms = dict(platforms)
         self._options = options
         self._batching = batching
+        self._warmup = warmup or WarmupOptions()
         self._direct_threads = direct_threads
         self._applications = ServeApplications()
 
@@ -182,6 +185,7 @@ class DeploymentLoaderFactory:
             options=self._options,
             batching=self._batching,
             direct_threads=self._direct_threads or max(2, 2 * (os.cpu_count() or 1)),
+            warmup=self._warmup,
         )
         return DeploymentLoader(spec, board, self._applications)
 

@@ -72,7 +72,7 @@ def test_a_truncated_record_is_named_by_its_offset(cut: int) -> None:
 def test_a_flipped_bit_anywhere_is_found(position: int) -> None:
     damaged = bytearray(encode_record(b"one"))
     damaged[position] ^= 4
-    with pytest.raises(DataLoss, match="^corrupted record at 0$"):
+    with pytest.raises(DataLoss, match=r"^corrupted record at 0$"):
         list(read_records(io.BytesIO(bytes(damaged))))
 
 
