@@ -43,6 +43,7 @@ from servables.deployment.gpu_holder import GpuNodeWatch
 from servables.deployment.serve_applications import start_serve
 from servables.frontend.frontend import FrontendOptions
 from servables.servable import PlatformOptions
+from servables.warmup.warmup import WarmupOptions
 
 CALL_TIMEOUT_S = 30.0
 UNLOAD_TIMEOUT_S = 45.0
@@ -112,6 +113,7 @@ class Server:
                 inter_op_parallelism_threads=options.inter_op_parallelism_threads,
             ),
             config.batching,
+            warmup_options(options),
         )
         fleet = ServeFrontendFleet(
             self.name,
@@ -281,6 +283,19 @@ def frontend_options(options: ServerOptions) -> FrontendOptions:
         rest_api_timeout_s=options.rest_api_timeout_in_ms / 1e3 if options.rest_api_timeout_in_ms > 0 else None,
         enable_cors=options.rest_api_enable_cors_support,
         tensor_content=options.enable_serialization_as_tensor_content,
+    )
+
+
+def warmup_options(options: ServerOptions) -> WarmupOptions:
+    """What the replicas need of the flags to warm a version up."""
+    return WarmupOptions(
+        replay_records=options.enable_model_warmup,
+        iterations=options.num_request_iterations_for_warmup or 1,
+        # gRPC clients choose their own; without one, a run has no timeout.
+        timeouts_s=(options.rest_api_timeout_in_ms / 1e3,)
+        if options.rest_api_port and options.rest_api_timeout_in_ms > 0
+        else (),
+        all_batch_sizes=options.enable_all_batch_sizes_warmup,
     )
 
 

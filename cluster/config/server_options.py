@@ -171,16 +171,18 @@ class ServerOptions:
         True,
         Group.LOADING,
         "Run assets.extra/tf_serving_warmup_requests before a version is available.",
-        inert=False,
-        meanwhile="versions are not warmed up",
     )
     num_request_iterations_for_warmup: int = flag(
         0,
         Group.LOADING,
-        "How often each warm-up request is run.",
+        "How often each warm-up request is run; 0 means once.",
         metavar="COUNT",
         minimum=0,
-        meanwhile="versions are not warmed up",
+    )
+    enable_all_batch_sizes_warmup: bool = flag(
+        False,
+        Group.LOADING,
+        "Also run every signature with each of allowed_batch_sizes before a version is available.",
     )
     flush_filesystem_caches: bool = flag(True, Group.LOADING, "The kernel's page cache is left to the kernel.", needless=True)
     remove_unused_fields_from_bundle_metagraph: bool = flag(

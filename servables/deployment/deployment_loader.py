@@ -26,6 +26,7 @@ from servables.deployment.serve_applications import SERVE_ENVIRONMENT, ServeAppl
 from servables.deployment.version_replica import ReplicaSpec, VersionReplica
 from servables.platforms import platform
 from servables.servable import PlatformOptions
+from servables.warmup.warmup import WarmupOptions
 
 MAX_ONGOING_FRAMES = 100_000
 """Serve's own limit on frames in a replica; ours (the router's bounds, the batching queue) come long before it."""
@@ -159,12 +160,14 @@ class DeploymentLoaderFactory:
         manager: ActorLink,
         options: PlatformOptions,
         batching: BatchingParameters | None,
+        warmup: WarmupOptions | None = None,
         direct_threads: int | None = None,
     ) -> None:
         self._server_name = server_name
         self._manager = manager
         self._options = options
         self._batching = batching
+        self._warmup = warmup or WarmupOptions()
         self._direct_threads = direct_threads
         self._applications = ServeApplications()
 
@@ -179,6 +182,7 @@ class DeploymentLoaderFactory:
             options=self._options,
             batching=self._batching,
             direct_threads=self._direct_threads or max(2, 2 * (os.cpu_count() or 1)),
+            warmup=self._warmup,
         )
         return DeploymentLoader(spec, board, self._applications)
 

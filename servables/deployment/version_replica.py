@@ -20,11 +20,12 @@ from cluster.core.replica_report import ReplicaDirective, ReplicaPhase, ReplicaR
 from cluster.core.resources import ReplicaResources, Slot
 from servables.call import Call, Reply
 from servables.deployment.replica_gate import ReplicaGate
+from servables.deployment.version_loading import LoadedVersion, load_version
 from servables.frame import decode_calls, encode_replies, join
-from servables.platforms import platform
-from servables.runner import Runner, Submission
-from servables.servable import PlatformOptions, Servable
+from servables.runner import Submission
+from servables.servable import PlatformOptions
 from servables.signatures import encode_signatures
+from servables.warmup.warmup import WarmupOptions
 
 NOT_SERVING = b""
 """What a frame is answered with by a replica whose gate is closed: nothing of it has run or will run."""
@@ -54,6 +55,7 @@ class ReplicaSpec:
     options: PlatformOptions
     batching: BatchingParameters | None
     direct_threads: int
+    warmup: WarmupOptions
 
 
 class VersionReplica:
@@ -89,8 +91,7 @@ class VersionReplica:
         self._watch: asyncio.Task[None] | None = None
         self._tell(self._report)
         _take_device(slot)
-        servable = await self._load(slot)
-        self._runner = _runner(servable, spec)
+        servable, self._runner = await self._load(slot)
         self._tell(
             replace(
                 self._report,
@@ -191,11 +192,14 @@ class VersionReplica:
                 if self._gate.quiesced and report.phase is ReplicaPhase.READY:
                     self._tell(replace(report, phase=ReplicaPhase.QUIESCED))
 
-    async def _load(self, slot: Slot) -> Servable:
-        options = replace(self._spec.options, gpu=slot.gpu, gpu_memory_bytes=slot.gpu_memory_bytes)
+    async def _load(self, slot: Slot) -> LoadedVersion:
+        spec = self._spec
+        options = replace(spec.options, gpu=slot.gpu, gpu_memory_bytes=slot.gpu_memory_bytes)
         while True:
             try:
-                return await asyncio.to_thread(platform(self._spec.version.platform).load, self._spec.version.path, options)
+                return await load_version(
+                    spec.version.platform, spec.version.path, options, spec.batching, spec.direct_threads, spec.warmup
+                )
             except Exception as error:  # whatever it is, it is this version's load error
                 if not isinstance(error, AspiredError):
                     logger.exception("loading %s failed", self._spec.version.id)
@@ -208,16 +212,6 @@ class VersionReplica:
                 self._directed.clear()
                 await self._directed.wait()
             await asyncio.sleep(RELOAD_INTERVAL_S)
-
-
-def _runner(servable: Servable, spec: ReplicaSpec) -> Runner:
-    if spec.batching is not None:
-        from servables.batching.batcher import Batcher
-
-        return Batcher(servable, spec.batching)
-    from servables.direct_runner import DirectRunner
-
-    return DirectRunner(servable, spec.direct_threads)
 
 
 def _take_device(slot: Slot) -> None:

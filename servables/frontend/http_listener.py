@@ -34,6 +34,8 @@ _LINGER_S = 2.0
 _QUIET_BEFORE_CLOSE_S = 0.5
 _TICK_S = 1.0
 _JOIN_BELOW_BYTES = 1 << 16
+# A body of many small chunks is put together by the run, or each piece would cost many times its size.
+_RUN_PIECES = 1024
 _GO_ON = b"\r\n"
 _KEEP_ALIVE = b"Connection: keep-alive\r\n\r\n"
 _CLOSE = b"Connection: close\r\n\r\n"
@@ -205,6 +207,9 @@ class _HttpConnection(asyncio.Protocol):
         self._reading_paused = False
         self._writable = True
         self._unwritten_bytes = 0
+        # Fed to the parser since it last went on to another part. A header, a trailer or a chunk extension that never ends
+        # is never reported, and held by the parser meanwhile.
+        self._unreported_bytes = 0
         self._continue_due = False
         self._begin_message()
         self._in_message = False
@@ -228,13 +233,10 @@ class _HttpConnection(asyncio.Protocol):
         self._active_at = self._loop.time()
         if self._deaf:
             return
-        if self._in_message and not self._head_complete:
-            # A header that never ends is never reported by the parser.
-            self._head_fed_bytes += len(data)
-            if self._head_fed_bytes > self._limits.max_head_bytes:
-                self._refuse(self._head_too_large())
-                return
+        self._unreported_bytes += len(data)
         self._feed(data)
+        if self._unreported_bytes > self._limits.max_head_bytes and not self._deaf:
+            self._refuse(self._head_too_large())
 
     def eof_received(self) -> None:
         """A client that closes its side has gone, as every HTTP server takes it; the transport closes itself."""
@@ -292,6 +294,7 @@ class _HttpConnection(asyncio.Protocol):
         if self._parser.should_upgrade():
             return  # `_feed` will begin this message again.
         self._head_complete = True
+        self._unreported_bytes = 0
         declared = self._headers.get(b"content-length")
         if declared is not None and int(declared) > self._limits.max_body_bytes:
             self._stop_parser(self._body_too_large())
@@ -300,15 +303,21 @@ class _HttpConnection(asyncio.Protocol):
             self._proceed()
 
     def on_body(self, body: bytes) -> None:
+        self._unreported_bytes = 0
         self._body_bytes += len(body)
         if self._body_bytes > self._limits.max_body_bytes:
             self._stop_parser(self._body_too_large())
         self._body.append(body)
+        if len(self._body) - self._joined_runs == _RUN_PIECES:
+            run = b"".join(self._body[self._joined_runs :])
+            self._body[self._joined_runs :] = [run]
+            self._joined_runs += 1
 
     def on_message_complete(self) -> None:
         if self._parser.should_upgrade():
             return
         self._in_message = False
+        self._unreported_bytes = 0
         self._continue_due = False
         body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
         method = self._parser.get_method().decode("latin-1")
@@ -331,19 +340,25 @@ class _HttpConnection(asyncio.Protocol):
         self._in_message = True
         self._began_at = self._active_at
         self._head_complete = False
+        self._unreported_bytes = 0
         self._head_bytes = 0
-        self._head_fed_bytes = 0
         self._body_bytes = 0
         self._target = b""
         self._headers = {}
         self._body = []
+        self._joined_runs = 0
 
     def _feed(self, data: bytes) -> None:
         self._refusal = None
+        rest: bytes | memoryview = data
         try:
-            self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade as upgrade:
-            self._decline_upgrade(data[upgrade.args[0] :])
+            while not self._deaf:
+                try:
+                    self._parser.feed_data(rest)
+                    break
+                except httptools.HttpParserUpgrade as upgrade:
+                    rest = memoryview(rest)[upgrade.args[0] :]
+                    self._decline_upgrade()
         except httptools.HttpParserError as error:
             if self._deaf:
                 return
@@ -351,17 +366,19 @@ class _HttpConnection(asyncio.Protocol):
         if self._queue and not self._deaf:
             self._pause_reading()
 
-    def _decline_upgrade(self, rest: bytes) -> None:
-        """Reads the message again as if it had not asked: the parser skips the body of one that asks."""
+    def _decline_upgrade(self) -> None:
+        """Begins the message again as if it had not asked: the parser skips the body of one that asks."""
         method = self._parser.get_method()
         if method == b"CONNECT":
             self._refuse(_refusal(400, "CONNECT is not supported: this is no proxy."))
             return
         version = self._parser.get_http_version().encode()
-        headers = [(name, value) for name, value in self._headers.items() if name not in (b"upgrade", b"connection")]
+        wishes = self._headers.pop(b"connection").lower().split(b",")
+        headers = [(name, value) for name, value in self._headers.items() if name != b"upgrade"]
+        headers += [(b"connection", wish) for wish in map(bytes.strip, wishes) if wish in (b"close", b"keep-alive")]
         head = b"%b %b HTTP/%b\r\n%b\r\n" % (method, self._target, version, b"".join(b"%b: %b\r\n" % pair for pair in headers))
         self._parser = httptools.HttpRequestParser(self)
-        self._feed(head + rest)
+        self._parser.feed_data(head)
 
     def _count_head(self, size_bytes: int) -> None:
         self._head_bytes += size_bytes

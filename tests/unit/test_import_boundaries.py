@@ -37,7 +37,14 @@ MAY_IMPORT: dict[str, tuple[str, ...] | None] = {
     "servables.hashmap": PURE_SERVABLES,
     "servables.saved_model": PURE_SERVABLES,
     "servables.frontend": PURE_SERVABLES,
-    "servables.deployment": (*PURE_SERVABLES, "servables.platforms", "servables.frontend", "cluster.actors"),
+    "servables.warmup": (*PURE_SERVABLES, "servables.frontend"),  # reads requests as a frontend does
+    "servables.deployment": (
+        *PURE_SERVABLES,
+        "servables.platforms",
+        "servables.warmup",
+        "servables.frontend",
+        "cluster.actors",
+    ),
     "cluster": None,  # the composition root and the command line
 }
 
@@ -57,6 +64,7 @@ NEVER_IMPORTS: dict[str, tuple[str, ...]] = {
     "servables.hashmap": (*HEAVY, "grpc"),
     "servables.saved_model": ("ray", "grpc", "asyncio"),
     "servables.frontend": HEAVY,
+    "servables.warmup": (*HEAVY, "grpc"),
     "servables.deployment": ("tensorflow", "tensorflow_serving"),
     "cluster.actors": ("tensorflow", "tensorflow_serving", "grpc"),
 }
@@ -72,6 +80,7 @@ NEVER_LOADS: dict[str, tuple[str, ...]] = {
     "servables": (*HEAVY, "grpc"),
     "servables.batching": (*HEAVY, "grpc"),
     "servables.json_codec": (*HEAVY, "grpc"),
+    "servables.warmup": (*HEAVY, "grpc"),
     "servables.frontend": HEAVY,
 }
 

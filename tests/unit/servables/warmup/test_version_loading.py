@@ -1,0 +1,95 @@
+"""A version is loaded and warmed up as one, with real models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cluster.config.batching_parameters import BatchingParameters
+from cluster.core.errors import AspiredError, NotFound
+from cluster.protos import PredictionLog
+from scripts.sample_models import export_half_plus_two, export_hashmap
+from servables.call import Call
+from servables.deployment.version_loading import load_version
+from servables.proto_codec import array_to_tensor
+from servables.servable import Array, PlatformOptions
+from servables.tensors import DataType, string_array
+from servables.tf_record import encode_record
+from servables.warmup.warmup import WarmupOptions
+from servables.warmup.warmup_records import REQUESTS_FILE
+
+NO_BATCHING = None
+
+
+def record(alias: str, array: Array, dtype: DataType) -> bytes:
+    log = PredictionLog()
+    log.predict_log.request.inputs[alias].CopyFrom(array_to_tensor(array, dtype, as_content=True))
+    return encode_record(log.SerializeToString())
+
+
+def write_records(version: Path, *records: bytes) -> None:
+    path = version / REQUESTS_FILE
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(b"".join(records))
+
+
+async def loaded_and_closed(platform: str, version: Path, batching: BatchingParameters | None, warmup: WarmupOptions) -> Any:
+    servable, runner = await load_version(platform, str(version), PlatformOptions(), batching, 2, warmup)
+    await runner.close()
+    servable.close()
+    return servable
+
+
+async def test_any_platform_is_warmed_up(tmp_path: Path) -> None:
+    version = export_hashmap(tmp_path, 1, {"a": "1"})
+    write_records(version, record("keys", string_array([b"a"]), DataType.DT_STRING))
+    await loaded_and_closed("hashmap", version, NO_BATCHING, WarmupOptions())
+    write_records(version, record("keys", string_array([b"b"]), DataType.DT_STRING))
+    with pytest.raises(NotFound, match=r"^No value for key: b \(warm-up record 1 of "):
+        await loaded_and_closed("hashmap", version, NO_BATCHING, WarmupOptions())
+
+
+async def test_a_warm_saved_model_has_the_ways_through_its_graph_that_requests_will_take(tmp_path: Path) -> None:
+    version = export_half_plus_two(tmp_path, 1)
+    write_records(version, record("x", np.ones((2, 1), np.float32), DataType.DT_FLOAT))
+    warmup = WarmupOptions(timeouts_s=(30.0,))
+    servable, runner = await load_version("tensorflow", str(version), PlatformOptions(), BatchingParameters(), 2, warmup)
+    ways = len(servable._callables)  # type: ignore[attr-defined]
+    assert ways == 2
+    for timeout_s in (None, 29.0):
+        servable.run("serving_default", {"x": np.ones((5, 1), np.float32)}, ["y"], timeout_s)
+    assert len(servable._callables) == ways  # type: ignore[attr-defined]
+    await runner.close()
+    servable.close()
+
+
+async def test_every_batch_size_of_a_saved_model_runs(tmp_path: Path) -> None:
+    version = export_half_plus_two(tmp_path, 1)
+    batching = BatchingParameters(max_batch_size=4, allowed_batch_sizes=(1, 4))
+    await loaded_and_closed("tensorflow", version, batching, WarmupOptions(all_batch_sizes=True))
+
+
+async def test_a_version_that_fails_to_warm_up_leaves_no_threads(tmp_path: Path) -> None:
+    import threading
+
+    version = export_hashmap(tmp_path, 1, {"a": "1"})
+    write_records(version, b"damaged")
+    before = {thread for thread in threading.enumerate() if "direct_runner" in thread.name}
+    with pytest.raises(AspiredError):
+        await loaded_and_closed("hashmap", version, NO_BATCHING, WarmupOptions())
+    assert {thread for thread in threading.enumerate() if "direct_runner" in thread.name} == before
+
+
+async def test_requests_run_after_warm_up(tmp_path: Path) -> None:
+    import asyncio
+
+    version = export_hashmap(tmp_path, 1, {"a": "1"})
+    servable, runner = await load_version("hashmap", str(version), PlatformOptions(), NO_BATCHING, 2, WarmupOptions())
+    answered: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+    runner.submit(Call(1, "serving_default", {"keys": string_array([b"a"])}, ("values",)), answered.set_result)
+    assert (await answered).outputs["values"].tolist() == [b"1"]
+    await runner.close()
+    servable.close()
