@@ -114,17 +114,18 @@ class Server:
             ),
             config.batching,
             warmup_options(options),
+            per_version_batching=options.enable_per_model_batching_parameters,
         )
         fleet = ServeFrontendFleet(
             self.name,
-            frontend_options(options),
+            frontend_options(config),
             self._manager,
             self._controller,
             options.frontends_per_node,
             options.drain_timeout_s,
         )
         _actor(ManagerActor, manager_name(self.name)).remote(
-            loaders, fleet, GpuNodeWatch(self.name), self._controller, self._store, _ACCEPTING + self.name
+            loaders, fleet, GpuNodeWatch(self.name), self._controller, self._store, _ACCEPTING + self.name, _METRICS + self.name
         )
 
     def _start_controller(self, config: ServerConfig) -> None:
@@ -221,7 +222,7 @@ class Server:
         self._try(self._manager, "remove_frontends", timeout_s=REMOVE_TIMEOUT_S + CALL_TIMEOUT_S)
 
     def _forget(self) -> None:
-        for kind in (_RECORD, _CHECKPOINT, _ACCEPTING, _MODELS, _CONFIG_FILE):
+        for kind in (_RECORD, _CHECKPOINT, _ACCEPTING, _MODELS, _CONFIG_FILE, _METRICS):
             self._store.delete(kind + self.name)
 
     def _try(self, link: ActorLink, method: str, *args: Any, timeout_s: float = CALL_TIMEOUT_S) -> Any:
@@ -273,8 +274,9 @@ class Server:
             raise Unavailable(f"actor {link.name} is gone; its log in Ray's session directory says why") from error
 
 
-def frontend_options(options: ServerOptions) -> FrontendOptions:
-    """What the frontends need of the flags."""
+def frontend_options(config: ServerConfig) -> FrontendOptions:
+    """What the frontends need of the config."""
+    options = config.options
     return FrontendOptions(
         host=options.host,
         grpc_port=options.port,
@@ -283,6 +285,7 @@ def frontend_options(options: ServerOptions) -> FrontendOptions:
         rest_api_timeout_s=options.rest_api_timeout_in_ms / 1e3 if options.rest_api_timeout_in_ms > 0 else None,
         enable_cors=options.rest_api_enable_cors_support,
         tensor_content=options.enable_serialization_as_tensor_content,
+        metrics_path=config.metrics_path,
     )
 
 
@@ -304,6 +307,7 @@ _CHECKPOINT = "checkpoint/"
 _ACCEPTING = "accepting/"
 _MODELS = "models/"
 _CONFIG_FILE = "config-file/"
+_METRICS = "metrics/"
 
 
 def _actor(actor_class: type, name: str) -> Any:

@@ -162,6 +162,8 @@ class DeploymentLoaderFactory:
         batching: BatchingParameters | None,
         warmup: WarmupOptions | None = None,
         direct_threads: int | None = None,
+        *,
+        per_version_batching: bool = False,
     ) -> None:
         self._server_name = server_name
         self._manager = manager
@@ -169,6 +171,7 @@ class DeploymentLoaderFactory:
         self._batching = batching
         self._warmup = warmup or WarmupOptions()
         self._direct_threads = direct_threads
+        self._per_version_batching = per_version_batching
         self._applications = ServeApplications()
 
     def loader(self, load: Load, board: ReplicaBoard) -> Loader:
@@ -183,6 +186,7 @@ class DeploymentLoaderFactory:
             batching=self._batching,
             direct_threads=self._direct_threads or max(2, 2 * (os.cpu_count() or 1)),
             warmup=self._warmup,
+            per_version_batching=self._per_version_batching,
         )
         return DeploymentLoader(spec, board, self._applications)
 

@@ -10,6 +10,7 @@ the deadline, and resolving again when a version left while its request was on t
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -26,10 +27,12 @@ from cluster.core.errors import (
     Unavailable,
     Unimplemented,
 )
+from cluster.core.metrics import MetricCells
 from cluster.core.servable_id import ServableId
 from cluster.core.servable_state import ServableState
 from cluster.core.serving_map import ServableEntry
 from servables.classification import classification_call, classifications, regression_call, regressions
+from servables.frontend.request_metrics import RequestMetrics
 from servables.frontend.servable_router import ServableRouter
 from servables.servable import Array
 from servables.signatures import (
@@ -105,8 +108,9 @@ Raises AspiredError for what is wrong with the request, checks in the protocol's
 class Inference:
     """The one handler behind REST and gRPC. Raises AspiredError with TF Serving's codes and texts."""
 
-    def __init__(self, router: ServableRouter) -> None:
+    def __init__(self, router: ServableRouter, metrics: RequestMetrics | None = None) -> None:
         self._router = router
+        self.metrics = metrics or RequestMetrics(MetricCells())
         # Keyed by content: all versions of a model usually share their signatures.
         self._signatures = lru_cache(maxsize=4096)(decode_signatures)
 
@@ -116,8 +120,8 @@ class Inference:
             raise InvalidArgument("ModelSpec has no name specified.")
         return self._router.resolve(spec.name, spec.version, spec.label)
 
-    async def predict(self, spec: ModelSpec, decode: DecodeCall, timeout_s: float | None) -> Prediction:
-        """Runs one call; `timeout_s` covers all of it, waiting and running included."""
+    async def predict(self, spec: ModelSpec, decode: DecodeCall, timeout_s: float | None, api: str = "Predict") -> Prediction:
+        """Runs one call; `timeout_s` covers all of it, waiting and running included. `api` is what it is counted as."""
         loop = asyncio.get_running_loop()
         began = loop.time()
         while True:
@@ -126,6 +130,7 @@ class Inference:
             call = decode(signatures)
             elapsed_s = loop.time() - began
             remaining_s = None if timeout_s is None else timeout_s - elapsed_s
+            handed_over = time.perf_counter()
             try:
                 outputs = await self._router.call(entry, call.signature_name, call.inputs, call.outputs, remaining_s)
             except NotServing as refusal:
@@ -135,17 +140,18 @@ class Inference:
                     ) from refusal
                 await self._await_other_map(spec, entry)
                 continue
+            self.metrics.ran(spec.name, api, time.perf_counter() - handed_over)
             return Prediction(entry.id, call.signature_name, signatures[call.signature_name], outputs)
 
     async def classify(
         self, spec: ModelSpec, examples: Callable[[], Array], timeout_s: float | None
     ) -> ExampleResults[Sequence[tuple[bytes, float]]]:
         """Classifies serialized `tf.Example`s; `examples` is called once the model is known to exist."""
-        return await self._run_examples(spec, examples, timeout_s, classification_call, classifications)
+        return await self._run_examples(spec, examples, timeout_s, "Classify", classification_call, classifications)
 
     async def regress(self, spec: ModelSpec, examples: Callable[[], Array], timeout_s: float | None) -> ExampleResults[float]:
         """As `classify`, with one value for each example."""
-        return await self._run_examples(spec, examples, timeout_s, regression_call, regressions)
+        return await self._run_examples(spec, examples, timeout_s, "Regress", regression_call, regressions)
 
     async def multi_inference(
         self, tasks: Sequence[InferenceTask], examples: Callable[[], Array], timeout_s: float | None
@@ -165,6 +171,7 @@ class Inference:
             elapsed_s = loop.time() - began
             remaining_s = None if timeout_s is None else timeout_s - elapsed_s
             runs = (self._router.call(entry, name, inputs, outputs, remaining_s) for name, inputs, outputs in calls)
+            handed_over = time.perf_counter()
             answers = await asyncio.gather(*runs, return_exceptions=True)
             errors = [answer for answer in answers if isinstance(answer, BaseException)]
             if errors and isinstance(errors[0], NotServing) and elapsed_s <= _NOT_SERVING_PATIENCE_S:
@@ -172,6 +179,8 @@ class Inference:
                 continue
             if errors:
                 raise errors[0]
+            self.metrics.ran(spec.name, "MultiInference", time.perf_counter() - handed_over)
+            self.metrics.examples(spec.name, len(serialized))
             return [
                 ExampleResults(entry.id, name, _TO_RESULTS[task.method_name](signatures[name], outputs, len(serialized)))
                 for task, (name, _, _), outputs in zip(tasks, calls, answers, strict=True)
@@ -201,6 +210,7 @@ class Inference:
         spec: ModelSpec,
         examples: Callable[[], Array],
         timeout_s: float | None,
+        api: str,
         to_call: Callable[[Signatures, str, Array], tuple[str, Mapping[str, Array], tuple[str, ...]]],
         to_results: Callable[[Signature, Mapping[str, Array], int], Sequence[R]],
     ) -> ExampleResults[R]:
@@ -212,7 +222,7 @@ class Inference:
             rows = len(serialized)
             return SignatureCall(*to_call(signatures, spec.signature_name, serialized))
 
-        prediction = await self.predict(spec, decode, timeout_s)
+        prediction = await self.predict(spec, decode, timeout_s, api)
         results = to_results(prediction.signature, prediction.outputs, rows)
         return ExampleResults(prediction.id, prediction.signature_name, results)
 
