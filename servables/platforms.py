@@ -14,10 +14,17 @@ from servables.servable import Platform
 PlatformFactory = Callable[[], Platform]
 
 
-def _saved_model() -> Platform:
+def _tensorflow() -> Platform:
     from servables.saved_model.platform import SavedModelPlatform
+    from servables.tflite.platform import PreferTfLitePlatform
 
-    return SavedModelPlatform()
+    return PreferTfLitePlatform(SavedModelPlatform())
+
+
+def _tflite() -> Platform:
+    from servables.tflite.platform import TfLitePlatform
+
+    return TfLitePlatform()
 
 
 def _hashmap() -> Platform:
@@ -26,7 +33,7 @@ def _hashmap() -> Platform:
     return HashmapPlatform()
 
 
-_FACTORIES: dict[str, PlatformFactory] = {"tensorflow": _saved_model, "hashmap": _hashmap}
+_FACTORIES: dict[str, PlatformFactory] = {"tensorflow": _tensorflow, "tflite": _tflite, "hashmap": _hashmap}
 
 
 def register(name: str, factory: PlatformFactory) -> None:

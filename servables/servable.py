@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +28,8 @@ class PlatformOptions:
     gpu: int | None = None
     gpu_memory_bytes: int | None = None
     prefer_tflite_model: bool = False
-    extra: Mapping[str, str] = field(default_factory=dict)
+    num_tflite_pools: int = 1
+    num_tflite_interpreters_per_pool: int = 1
 
 
 class Servable(ABC):
@@ -66,7 +67,7 @@ class Platform(ABC):
     name: str
 
     @abstractmethod
-    def check(self, path: str) -> None:
+    def check(self, path: str, options: PlatformOptions) -> None:
         """Cheap look at the files, in a process without the platform's libraries: raises NotFound for what can never load."""
 
     @abstractmethod

@@ -236,18 +236,19 @@ class ServerOptions:
         meanwhile="each version takes what it is estimated to need",
     )
     prefer_tflite_model: bool = flag(
-        False, Group.TENSORFLOW, "Serve model.tflite where a version has one.", meanwhile="saved_model.pb is served"
+        False, Group.TENSORFLOW, "Serve model.tflite where a version has one, else its saved_model.pb."
     )
     num_tflite_pools: int = flag(
         os.cpu_count() or 1,
         Group.TENSORFLOW,
-        "Pools of TFLite interpreters.",
+        "Pools of TFLite interpreters in a replica; as many runs go side by side as there are interpreters.",
         metavar="COUNT",
         default_text="CPUs",
-        meanwhile="no TFLite model is served",
+        minimum=1,
+        maximum=1000,
     )
     num_tflite_interpreters_per_pool: int = flag(
-        1, Group.TENSORFLOW, "TFLite interpreters in each pool.", metavar="COUNT", meanwhile="no TFLite model is served"
+        1, Group.TENSORFLOW, "TFLite interpreters in each pool.", metavar="COUNT", minimum=1, maximum=1000
     )
     xla_cpu_compilation_enabled: bool = flag(
         False, Group.TENSORFLOW, "Compile graphs with XLA on CPUs.", meanwhile="graphs are not compiled"

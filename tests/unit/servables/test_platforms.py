@@ -16,7 +16,7 @@ from servables.servable import Platform, PlatformOptions, Servable
 class NullPlatform(Platform):
     name = "null"
 
-    def check(self, path: str) -> None:
+    def check(self, path: str, options: PlatformOptions) -> None:
         pass
 
     def load(self, path: str, options: PlatformOptions) -> Servable:
@@ -28,14 +28,14 @@ def _restore_registry(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(platforms, "_FACTORIES", dict(platforms._FACTORIES))
 
 
-@pytest.mark.parametrize("name", ["tensorflow", "hashmap"])
+@pytest.mark.parametrize("name", ["tensorflow", "tflite", "hashmap"])
 def test_gives_a_platform_that_goes_by_its_name(name: str) -> None:
     assert platforms.platform(name).name == name
     assert name in platforms.platform_names()
 
 
 def test_names_the_known_platforms_when_asked_for_another() -> None:
-    with pytest.raises(InvalidArgument, match=r'^Unknown platform "pytorch"; known platforms: hashmap, tensorflow$'):
+    with pytest.raises(InvalidArgument, match=r'^Unknown platform "pytorch"; known platforms: hashmap, tensorflow, tflite$'):
         platforms.platform("pytorch")
 
 
@@ -54,8 +54,9 @@ def test_a_name_is_taken_once() -> None:
 def test_checking_files_does_not_import_tensorflow(tmp_path: object) -> None:
     program = (
         "import sys; from servables.platforms import platform; from cluster.core.errors import NotFound\n"
-        "for name in ('tensorflow', 'hashmap'):\n"
-        "    try: platform(name).check(sys.argv[1])\n"
+        "from servables.servable import PlatformOptions\n"
+        "for name in ('tensorflow', 'tflite', 'hashmap'):\n"
+        "    try: platform(name).check(sys.argv[1], PlatformOptions(prefer_tflite_model=True))\n"
         "    except NotFound: continue\n"
         "    raise SystemExit('nothing there, yet nothing missed')\n"
         "raise SystemExit('tensorflow' in sys.modules)"

@@ -49,7 +49,7 @@ def test_missing_tags_have_tensorflows_text(tf1_path: Path) -> None:
 
 def test_a_directory_without_a_saved_model_has_tensorflows_text(tmp_path: Path) -> None:
     with pytest.raises(NotFound) as failure:
-        platform("tensorflow").check(str(tmp_path))
+        platform("tensorflow").check(str(tmp_path), PlatformOptions())
     assert failure.value.message.startswith(
         f"Could not find SavedModel .pb or .pbtxt at supplied export directory path: {tmp_path}"
     )
@@ -64,7 +64,7 @@ def test_loads_a_text_saved_model(tf1_path: Path, tmp_path: Path, load: Load) ->
     text = text_format.MessageToString(saved_model_pb2.SavedModel.FromString(binary.read_bytes()))
     binary.rename(tmp_path / "away")
     (path / "saved_model.pbtxt").write_text(text)
-    platform("tensorflow").check(str(path))
+    platform("tensorflow").check(str(path), PlatformOptions())
     assert load(path).run("serving_default", {}, ["weight"], None)["weight"].tolist() == [3.0]
     (path / "saved_model.pbtxt").write_text("meta_graphs {")
     with pytest.raises(DataLoss, match=r"saved_model\.pbtxt as text proto"):
