@@ -19,12 +19,14 @@ Array = NDArray[np.generic]
 class PlatformOptions:
     """What a platform may need to know to load a version; each platform reads what concerns it.
 
+    `session_config` is a serialized ConfigProto; the numbers of threads, where they are not 0, win over it.
     `gpu` is the index of the device that the process may use (already visible as its only one), None on CPUs.
     """
 
     saved_model_tags: tuple[str, ...] = ("serve",)
     intra_op_parallelism_threads: int = 0
     inter_op_parallelism_threads: int = 0
+    session_config: bytes = b""
     gpu: int | None = None
     gpu_memory_bytes: int | None = None
     prefer_tflite_model: bool = False

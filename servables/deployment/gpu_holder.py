@@ -6,7 +6,7 @@ import asyncio
 import logging
 import subprocess
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import ray
@@ -54,10 +54,14 @@ class _Held:
 
 
 class GpuNodeWatch:
-    """The live nodes with the GPUs that our holders have on them (see `cluster.actors.fleet.NodeWatch`)."""
+    """The live nodes with the GPUs that our holders have on them (see `cluster.actors.fleet.NodeWatch`).
 
-    def __init__(self, server_name: str) -> None:
+    Of each device's memory `memory_fraction` is ours to lend.
+    """
+
+    def __init__(self, server_name: str, memory_fraction: float = 1.0) -> None:
         self._server_name = server_name
+        self._memory_fraction = memory_fraction
         self._held: dict[tuple[str, int], _Held] = {}
 
     async def nodes(self) -> Sequence[Node]:
@@ -92,13 +96,18 @@ class GpuNodeWatch:
             timeout_s = FIRST_HOLD_TIMEOUT_S if held.asked is None else HOLD_TIMEOUT_S
             held.asked = held.asked or held.actor.device.remote()
             try:
-                held.device = await asyncio.wait_for(asyncio.shield(_result(held.asked)), timeout_s)
+                held.device = self._lent(await asyncio.wait_for(asyncio.shield(_result(held.asked)), timeout_s))
             except (TimeoutError, GetTimeoutError):
                 return None
             except RayActorError:
                 del self._held[node_id, number]
                 return None
         return held.device
+
+    def _lent(self, device: Gpu) -> Gpu:
+        if device.memory_bytes is None:
+            return device
+        return replace(device, memory_bytes=int(device.memory_bytes * self._memory_fraction))
 
     def _hold(self, node_id: str, number: int) -> Any:
         return (

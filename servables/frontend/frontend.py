@@ -31,7 +31,7 @@ from servables.frontend.server_control import ServerControl
 class FrontendOptions:
     """What a frontend is told. A port of 0 turns its protocol off; `rest_api_timeout_s` None sets no limit.
 
-    `tensor_content`: gRPC Predict answers carry raw bytes in place of typed fields.
+    `tensor_content`: gRPC Predict answers carry raw bytes in place of typed fields. `check_method_names`: see `Inference`.
     """
 
     host: str = "0.0.0.0"
@@ -41,6 +41,7 @@ class FrontendOptions:
     rest_api_timeout_s: float | None = 30.0
     enable_cors: bool = False
     tensor_content: bool = False
+    check_method_names: bool = False
     http_limits: HttpLimits = field(default_factory=HttpLimits)
     router_limits: RouterLimits = field(default_factory=RouterLimits)
 
@@ -51,7 +52,7 @@ class Frontend:
     def __init__(self, options: FrontendOptions, channel_factory: FrameChannelFactory, control: ServerControl) -> None:
         self._options = options
         self._router = ServableRouter(channel_factory, options.router_limits)
-        inference = Inference(self._router)
+        inference = Inference(self._router, options.check_method_names)
         self._grpc = GrpcServices(inference, control, tensor_content=options.tensor_content)
         self._grpc_listener = GrpcListener(self._grpc.handlers())
         rest = Rest(inference, RestOptions(timeout_s=options.rest_api_timeout_s, enable_cors=options.enable_cors))
