@@ -220,8 +220,8 @@ class ServerOptions:
     platform_config_file: str = flag(
         "",
         Group.TENSORFLOW,
-        "Text file with a PlatformConfigMap. It alone then says how to batch and warm up, which tags to load, what sessions are "
-        "given and whether TFLite is preferred: flags for these are ignored.",
+        "Text file with a PlatformConfigMap. It alone then says how to batch and warm up, which tags to load, how sessions run "
+        "and whether TFLite is preferred: flags for these are ignored.",
         metavar="FILE",
     )
     per_process_gpu_memory_fraction: float = flag(

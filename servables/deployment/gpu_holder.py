@@ -6,7 +6,7 @@ import asyncio
 import logging
 import subprocess
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import ray
@@ -96,18 +96,14 @@ class GpuNodeWatch:
             timeout_s = FIRST_HOLD_TIMEOUT_S if held.asked is None else HOLD_TIMEOUT_S
             held.asked = held.asked or held.actor.device.remote()
             try:
-                held.device = self._lent(await asyncio.wait_for(asyncio.shield(_result(held.asked)), timeout_s))
+                device = await asyncio.wait_for(asyncio.shield(_result(held.asked)), timeout_s)
+                held.device = device.with_part_of_memory(self._memory_fraction)
             except (TimeoutError, GetTimeoutError):
                 return None
             except RayActorError:
                 del self._held[node_id, number]
                 return None
         return held.device
-
-    def _lent(self, device: Gpu) -> Gpu:
-        if device.memory_bytes is None:
-            return device
-        return replace(device, memory_bytes=int(device.memory_bytes * self._memory_fraction))
 
     def _hold(self, node_id: str, number: int) -> Any:
         return (

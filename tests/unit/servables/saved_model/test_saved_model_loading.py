@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from cluster.config.session_config import SessionConfig, parse_session_config
 from cluster.core.errors import AspiredError, DataLoss, NotFound
 from servables.platforms import platform
 from servables.saved_model.bundle import session_config
@@ -189,6 +190,17 @@ def test_without_a_gpu_the_session_has_none() -> None:
     config = session_config(PlatformOptions(intra_op_parallelism_threads=3, inter_op_parallelism_threads=2))
     assert dict(config.device_count) == {"GPU": 0}
     assert (config.intra_op_parallelism_threads, config.inter_op_parallelism_threads) == (3, 2)
+
+
+def test_a_session_has_what_its_config_says_unless_flags_say_otherwise() -> None:
+    text = "inter_op_parallelism_threads: 4 intra_op_parallelism_threads: 5 graph_options { infer_shapes: true }"
+    config_proto = parse_session_config(text, "session.txt").config_proto
+    alone = session_config(PlatformOptions(session_config=config_proto))
+    assert (alone.inter_op_parallelism_threads, alone.intra_op_parallelism_threads) == (4, 5)
+    assert alone.graph_options.infer_shapes
+    assert dict(alone.device_count) == {"GPU": 0}
+    flags = session_config(PlatformOptions(session_config=config_proto, intra_op_parallelism_threads=2))
+    assert (flags.inter_op_parallelism_threads, flags.intra_op_parallelism_threads) == (4, 2)
 
 
 def test_with_a_gpu_memory_grows_up_to_the_limit() -> None:
