@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from cluster.config.session_config import SessionConfig, parse_session_config
+from cluster.config.session_config import parse_session_config
 from cluster.core.errors import AspiredError, DataLoss, NotFound
 from servables.platforms import platform
 from servables.saved_model.bundle import session_config
