@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -158,3 +159,19 @@ def test_a_model_that_draws_or_counts_is_not_deterministic(method: str, tmp_path
 
 def test_a_model_without_state_is_deterministic(servable: Servable) -> None:
     assert servable.deterministic
+
+
+def test_signatures_and_batches_from_several_threads_do_not_mix(servable: Servable) -> None:
+    """Eight threads on two interpreters, each of which is resized again and again."""
+
+    def call(number: int) -> None:
+        rows = number % 7 + 1
+        values = np.arange(rows, dtype=np.float32) + number
+        if number % 2:
+            y = servable.run("half_plus_two", {"x": values}, ["y"], None)["y"]
+            assert y.tolist() == (values / 2 + 2).tolist()
+        else:
+            assert project(servable, np.stack([values, values], axis=1), 2.0) == (values * 4).reshape(-1, 1).tolist()
+
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(call, range(300)))
