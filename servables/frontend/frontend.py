@@ -34,8 +34,8 @@ from servables.frontend.server_control import ServerControl
 class FrontendOptions:
     """What a frontend is told. A port of 0 turns its protocol off; `rest_api_timeout_s` None sets no limit.
 
-    `tensor_content`: gRPC Predict answers carry raw bytes in place of typed fields. `metrics_path`: where REST has Prometheus's
-    metrics, empty for nowhere.
+    `tensor_content`: gRPC Predict answers carry raw bytes in place of typed fields. `check_method_names`: see `Inference`.
+    `metrics_path`: where REST has Prometheus's metrics, empty for nowhere.
     """
 
     host: str = "0.0.0.0"
@@ -46,6 +46,7 @@ class FrontendOptions:
     enable_cors: bool = False
     tensor_content: bool = False
     metrics_path: str = ""
+    check_method_names: bool = False
     http_limits: HttpLimits = field(default_factory=HttpLimits)
     router_limits: RouterLimits = field(default_factory=RouterLimits)
 
@@ -60,7 +61,7 @@ class Frontend:
         self._options = options
         self.cells = MetricCells()
         self._router = ServableRouter(channel_factory, options.router_limits)
-        inference = Inference(self._router, RequestMetrics(self.cells))
+        inference = Inference(self._router, RequestMetrics(self.cells), options.check_method_names)
         self._grpc = GrpcServices(inference, control, tensor_content=options.tensor_content)
         self._grpc_listener = GrpcListener(self._grpc.handlers())
         rest = Rest(inference, RestOptions(timeout_s=options.rest_api_timeout_s, enable_cors=options.enable_cors))
