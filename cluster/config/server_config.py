@@ -11,6 +11,7 @@ from cluster.config.batching_parameters import BatchingParameters
 from cluster.config.batching_parameters_file import parse_batching_parameters
 from cluster.config.model_config import ModelConfig, ModelServerConfig, parse_model_server_config
 from cluster.config.server_options import ServerOptions
+from cluster.config.ssl_config import SSLConfig, parse_ssl_config
 from cluster.core.errors import ConfigError
 
 _Parsed = TypeVar("_Parsed")
@@ -18,16 +19,17 @@ _Parsed = TypeVar("_Parsed")
 
 @dataclass(frozen=True, slots=True)
 class ServerConfig:
-    """The flags and what the files that they name hold. `batching` is None where requests are run one by one."""
+    """The flags and what the files that they name hold. `batching` None: requests run one by one; `ssl` None: no TLS."""
 
     options: ServerOptions
     models: ModelServerConfig
     batching: BatchingParameters | None = None
+    ssl: SSLConfig | None = None
 
 
 def read_server_config(options: ServerOptions) -> ServerConfig:
     """Reads the files that `options` name. Raises ConfigError for one that cannot be read or used."""
-    return ServerConfig(options, _models(options), _batching(options))
+    return ServerConfig(options, _models(options), _batching(options), _ssl(options))
 
 
 def read_model_server_config(path: str) -> ModelServerConfig:
@@ -51,6 +53,10 @@ def _batching(options: ServerOptions) -> BatchingParameters | None:
     if not options.batching_parameters_file:
         return BatchingParameters()
     return _parse("batching_parameters_file", options.batching_parameters_file, parse_batching_parameters)
+
+
+def _ssl(options: ServerOptions) -> SSLConfig | None:
+    return _parse("ssl_config_file", options.ssl_config_file, parse_ssl_config) if options.ssl_config_file else None
 
 
 def _parse(flag: str, path: str, parse: Callable[[str, str], _Parsed]) -> _Parsed:

@@ -12,14 +12,20 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
+import grpc
+
+from cluster.config.ssl_config import SSLConfig
 from cluster.core.errors import Unavailable
 from cluster.core.serving_map import ServingMap
 from servables.frontend.frame_channel import FrameChannelFactory
+from servables.frontend.grpc_health import HEALTH_SERVICE, HealthService
 from servables.frontend.grpc_listener import GrpcListener
-from servables.frontend.grpc_services import GrpcServices
+from servables.frontend.grpc_reflection import ReflectionService
+from servables.frontend.grpc_services import MODEL_SERVICE, PREDICTION_SERVICE, GrpcServices
 from servables.frontend.http_listener import HttpLimits, HttpListener
 from servables.frontend.inference import Inference
 from servables.frontend.rest import Rest, RestOptions
@@ -31,12 +37,17 @@ from servables.frontend.server_control import ServerControl
 class FrontendOptions:
     """What a frontend is told. A port of 0 turns its protocol off; `rest_api_timeout_s` None sets no limit.
 
-    `tensor_content`: gRPC Predict answers carry raw bytes in place of typed fields.
+    `tensor_content`: gRPC Predict answers carry raw bytes in place of typed fields. `ssl_config` is for gRPC, over TCP and
+    the UNIX socket; None serves in plain text. `health_service` and `reflection` add gRPC's own services.
     """
 
     host: str = "0.0.0.0"
     grpc_port: int = 8500
     grpc_socket_path: str = ""
+    grpc_channel_arguments: Mapping[str, int | str] = field(default_factory=dict)
+    ssl_config: SSLConfig | None = None
+    health_service: bool = False
+    reflection: bool = True
     rest_api_port: int = 8501
     rest_api_timeout_s: float | None = 30.0
     enable_cors: bool = False
@@ -53,7 +64,9 @@ class Frontend:
         self._router = ServableRouter(channel_factory, options.router_limits)
         inference = Inference(self._router)
         self._grpc = GrpcServices(inference, control, tensor_content=options.tensor_content)
-        self._grpc_listener = GrpcListener(self._grpc.handlers())
+        self._health = HealthService() if options.health_service else None
+        self._reflection = ReflectionService(self._services) if options.reflection else None
+        self._grpc_listener = GrpcListener(self._grpc_handlers(), options.ssl_config, options.grpc_channel_arguments)
         rest = Rest(inference, RestOptions(timeout_s=options.rest_api_timeout_s, enable_cors=options.enable_cors))
         self._http_listener = HttpListener(rest.handle, options.http_limits)
         self._rest_socket: socket.socket | None = None
@@ -102,11 +115,26 @@ class Frontend:
 
     async def drain(self, timeout_s: float) -> None:
         """Accepts nothing more and returns when what is under way has been answered, or given up after `timeout_s`."""
+        for streaming in (self._health, self._reflection):
+            if streaming is not None:
+                streaming.drain()
         await asyncio.gather(self._http_listener.stop(timeout_s), self._grpc_listener.stop(timeout_s))
 
     async def close(self) -> None:
         """Ends the channels; after `drain`."""
         await self._router.close()
+
+    @property
+    def _services(self) -> Sequence[str]:
+        return (PREDICTION_SERVICE, MODEL_SERVICE, *([HEALTH_SERVICE] if self._options.health_service else []))
+
+    def _grpc_handlers(self) -> Sequence[grpc.GenericRpcHandler[Any, Any]]:
+        handlers = [*self._grpc.handlers()]
+        if self._health is not None:
+            handlers.append(self._health.handler())
+        if self._reflection is not None:
+            handlers.extend(self._reflection.handlers())
+        return handlers
 
     def _grpc_addresses(self) -> Iterable[str]:
         if self._grpc_socket is not None:

@@ -110,13 +110,15 @@ def test_information_needs_no_model(argument: str, asked_for: Information) -> No
 
 
 def test_a_flag_without_effect_yet_warns_once_and_says_what_happens_instead() -> None:
-    warnings = parsed("--ssl_config_file=/a", "--ssl_config_file=/b").warnings
-    assert warnings == ("--ssl_config_file has no effect yet: gRPC is served WITHOUT TLS",)
+    warnings = parsed("--use_alts_credentials", "--use_alts_credentials=true").warnings
+    assert warnings == (
+        "--use_alts_credentials has no effect yet: gRPC is served WITHOUT credentials; --ssl_config_file gives it TLS",
+    )
 
 
 @pytest.mark.parametrize(
     "argument",
-    ["--enable_profiler=false", "--ssl_config_file=", "--model_config_file_poll_wait_seconds=0"],
+    ["--enable_profiler=false", "--use_alts_credentials=false", "--model_config_file_poll_wait_seconds=0"],
 )
 def test_a_flag_that_asks_for_nothing_warns_of_nothing(argument: str) -> None:
     assert parsed(argument).warnings == ()
