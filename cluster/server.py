@@ -284,6 +284,7 @@ def frontend_options(config: ServerConfig) -> FrontendOptions:
         ssl_config=config.ssl,
         health_service=options.enable_grpc_healthcheck_service,
         reflection=options.enable_grpc_reflection,
+        profiler=options.enable_profiler,
         rest_api_port=options.rest_api_port,
         rest_api_timeout_s=options.rest_api_timeout_in_ms / 1e3 if options.rest_api_timeout_in_ms > 0 else None,
         enable_cors=options.rest_api_enable_cors_support,

@@ -342,9 +342,7 @@ class ServerOptions:
     enable_profiler: bool = flag(
         True,
         Group.OPERATIONS,
-        "Serve TensorFlow's profiler on the gRPC port.",
-        inert=False,
-        meanwhile="there is no profiler service",
+        "Serve TensorFlow's profiler on the gRPC port, for TensorBoard to capture what a replica of each version does.",
     )
 
     def __post_init__(self) -> None:

@@ -24,6 +24,7 @@ from cluster.core.serving_map import ServingMap
 from servables.frontend.frame_channel import FrameChannelFactory
 from servables.frontend.grpc_health import HEALTH_SERVICE, HealthService
 from servables.frontend.grpc_listener import GrpcListener
+from servables.frontend.grpc_profiler import PROFILER_SERVICE, ProfilerService
 from servables.frontend.grpc_reflection import ReflectionService
 from servables.frontend.grpc_services import MODEL_SERVICE, PREDICTION_SERVICE, GrpcServices
 from servables.frontend.http_listener import HttpLimits, HttpListener
@@ -38,7 +39,8 @@ class FrontendOptions:
     """What a frontend is told. A port of 0 turns its protocol off; `rest_api_timeout_s` None sets no limit.
 
     `tensor_content`: gRPC Predict answers carry raw bytes in place of typed fields. `ssl_config` is for gRPC, over TCP and
-    the UNIX socket; None serves in plain text. `health_service` and `reflection` add gRPC's own services.
+    the UNIX socket; None serves in plain text. `health_service`, `reflection` and `profiler` add
+    services to TF Serving's.
     """
 
     host: str = "0.0.0.0"
@@ -48,6 +50,7 @@ class FrontendOptions:
     ssl_config: SSLConfig | None = None
     health_service: bool = False
     reflection: bool = True
+    profiler: bool = True
     rest_api_port: int = 8501
     rest_api_timeout_s: float | None = 30.0
     enable_cors: bool = False
@@ -65,7 +68,8 @@ class Frontend:
         inference = Inference(self._router)
         self._grpc = GrpcServices(inference, control, tensor_content=options.tensor_content)
         self._health = HealthService() if options.health_service else None
-        self._reflection = ReflectionService(self._services) if options.reflection else None
+        self._profiler = ProfilerService(self._router.profile) if options.profiler else None
+        self._reflection = ReflectionService(_services(options)) if options.reflection else None
         self._grpc_listener = GrpcListener(self._grpc_handlers(), options.ssl_config, options.grpc_channel_arguments)
         rest = Rest(inference, RestOptions(timeout_s=options.rest_api_timeout_s, enable_cors=options.enable_cors))
         self._http_listener = HttpListener(rest.handle, options.http_limits)
@@ -124,14 +128,12 @@ class Frontend:
         """Ends the channels; after `drain`."""
         await self._router.close()
 
-    @property
-    def _services(self) -> Sequence[str]:
-        return (PREDICTION_SERVICE, MODEL_SERVICE, *([HEALTH_SERVICE] if self._options.health_service else []))
-
     def _grpc_handlers(self) -> Sequence[grpc.GenericRpcHandler[Any, Any]]:
         handlers = [*self._grpc.handlers()]
         if self._health is not None:
             handlers.append(self._health.handler())
+        if self._profiler is not None:
+            handlers.append(self._profiler.handler())
         if self._reflection is not None:
             handlers.extend(self._reflection.handlers())
         return handlers
@@ -142,6 +144,14 @@ class Frontend:
             yield f"[{host}]:{self._options.grpc_port}" if ":" in host else f"{host}:{self._options.grpc_port}"
         if self._options.grpc_socket_path:
             yield f"unix:{self._options.grpc_socket_path}"
+
+
+def _services(options: FrontendOptions) -> Iterable[str]:
+    yield from (PREDICTION_SERVICE, MODEL_SERVICE)
+    if options.health_service:
+        yield HEALTH_SERVICE
+    if options.profiler:
+        yield PROFILER_SERVICE
 
 
 def _bound(host: str, port: int) -> socket.socket:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Any
 
 import grpc
@@ -20,7 +20,7 @@ REFLECTION_SERVICES = ("grpc.reflection.v1.ServerReflection", "grpc.reflection.v
 class ReflectionService:
     """Describes services whose descriptors are in `cluster.protos`."""
 
-    def __init__(self, services: Sequence[str]) -> None:
+    def __init__(self, services: Iterable[str]) -> None:
         """`services`: the full names of those that the server has, beside this one."""
         self._services = sorted({*services, *REFLECTION_SERVICES})
         self._draining = asyncio.Event()

@@ -17,9 +17,11 @@ from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
 from cluster import protos
-from cluster.protos import config_schema, serving_schema, tensorflow_schema
+from cluster.protos import config_schema, profiler_schema, serving_schema, tensorflow_schema
 
 _NOT_IN_THE_PIP_PACKAGE = {
+    "tsl/profiler/protobuf/profiler_service.proto",
+    "tsl/profiler/protobuf/profiler_service_monitor_result.proto",
     "tensorflow_serving/apis/internal/serialized_input.proto",
     "tensorflow_serving/config/monitoring_config.proto",
     "tensorflow_serving/config/ssl_config.proto",
@@ -28,10 +30,10 @@ _NOT_IN_THE_PIP_PACKAGE = {
 }
 _PATHS = [
     file.path
-    for file in (*tensorflow_schema.FILES, *config_schema.FILES, *serving_schema.FILES)
+    for file in (*tensorflow_schema.FILES, *config_schema.FILES, *serving_schema.FILES, *profiler_schema.FILES)
     if file.path not in _NOT_IN_THE_PIP_PACKAGE
 ]
-_LEFT_OUT = {"SessionRunLog": {"request", "response"}}
+_LEFT_OUT = {"SessionRunLog": {"request", "response"}, "XSpace": {"planes", "errors", "warnings", "hostnames"}}
 
 _DUMP = """
 import importlib, importlib.util, sys, types
@@ -40,8 +42,9 @@ stand_in.__path__ = importlib.util.find_spec("tensorflow").submodule_search_loca
 sys.modules["tensorflow"] = stand_in
 from google.protobuf import descriptor_pb2, descriptor_pool
 for path in sys.argv[1:]:
-    if path.startswith("tensorflow"):
-        importlib.import_module(path.removesuffix(".proto").replace("/", ".") + "_pb2")
+    if path.startswith(("tensorflow", "tsl")):
+        module = path.removesuffix(".proto").replace("/", ".") + "_pb2"
+        importlib.import_module(f"tensorflow.{module}" if path.startswith("tsl") else module)
 files = descriptor_pb2.FileDescriptorSet()
 for path in sys.argv[1:]:
     descriptor_pool.Default().FindFileByName(path).CopyToProto(files.file.add())

@@ -29,6 +29,7 @@ from cluster.protos import (
     MultiInferenceRequest,
     PredictRequest,
     PredictResponse,
+    ProfileRequest,
     RegressionRequest,
     ReloadConfigRequest,
     ServerReflectionRequest,
@@ -44,12 +45,18 @@ PREDICT = "/tensorflow.serving.PredictionService/Predict"
 SERVICES = (
     "tensorflow.serving.PredictionService",
     "tensorflow.serving.ModelService",
+    "tensorflow.ProfilerService",
     "grpc.health.v1.Health",
     "grpc.reflection.v1.ServerReflection",
     "grpc.reflection.v1alpha.ServerReflection",
 )
 METHODS = [f"/{service}/{method.name}" for service in SERVICES for method in POOL.FindServiceByName(service).methods]
 WATCH = "/grpc.health.v1.Health/Watch"
+ANSWERS = {
+    WATCH: grpc.StatusCode.DEADLINE_EXCEEDED,
+    **{path: grpc.StatusCode.UNIMPLEMENTED for path in METHODS if "Profiler" in path},  # these replicas have no profiler
+}
+"""What a method says to a valid request that is not OK."""
 BUGS = {grpc.StatusCode.UNKNOWN, grpc.StatusCode.INTERNAL}
 
 PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
@@ -115,6 +122,9 @@ def valid_requests() -> Mapping[str, Sequence[bytes]]:
         "Check": [health],
         "List": [health],
         "Watch": [health],
+        "Profile": [ProfileRequest(duration_ms=1, session_id="1", opts={"version": 1, "duration_ms": 1})],
+        "Monitor": [ProfileRequest(duration_ms=1)],
+        "Terminate": [ProfileRequest(session_id="1")],
         "ServerReflectionInfo": [
             ServerReflectionRequest(list_services="x"),
             ServerReflectionRequest(file_containing_symbol="tensorflow.serving.PredictionService.Predict"),
@@ -166,8 +176,7 @@ def test_no_message_is_the_servers_fault(server: LocalFrontend, path: str) -> No
         requests = [mutated(chance, chance.choice(valid)) for _ in range(REQUESTS_PER_METHOD)]
         with ThreadPoolExecutor(16) as pool:
             codes = list(pool.map(ask, [*valid, b"", *requests]))
-    asked_well = {grpc.StatusCode.DEADLINE_EXCEEDED} if path == WATCH else {grpc.StatusCode.OK}
-    assert set(codes[: len(valid)]) == asked_well
+    assert set(codes[: len(valid)]) == {ANSWERS.get(path, grpc.StatusCode.OK)}
     assert [request.hex() for request, code in zip(requests, codes[len(valid) + 1 :], strict=True) if code in BUGS] == []
     assert grpc.StatusCode.INVALID_ARGUMENT in codes or path.endswith("List")
 

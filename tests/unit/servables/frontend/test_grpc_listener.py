@@ -25,7 +25,7 @@ PREDICT_REQUEST = b"\n\x03\n\x01m"  # model_spec { name: "m" }
 
 
 async def test_channel_arguments_win_over_ours() -> None:
-    async with grpc_frontend(grpc_channel_arguments={"grpc.max_receive_message_length": 100}) as (_, channel):
+    async with grpc_frontend(grpc_channel_arguments={"grpc.max_receive_message_length": 100}) as (_, channel, _):
         with pytest.raises(grpc.RpcError) as raised:
             await channel.unary_unary(STATUS, bytes, bytes)(b"a" * 101)
         assert raised.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
@@ -38,7 +38,7 @@ async def test_cancelled_and_expired_calls_leave_nothing_behind(
     caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
     chance = random.Random(0)
-    async with grpc_frontend() as (frontend, channel):
+    async with grpc_frontend() as (frontend, channel, _):
         await frontend.apply(ServingMap(entries={ENTRY.id: ENTRY}))
         method = channel.unary_unary(PREDICT, bytes, bytes)
 

@@ -23,6 +23,7 @@ SERVICES = [
     "grpc.health.v1.Health",
     "grpc.reflection.v1.ServerReflection",
     "grpc.reflection.v1alpha.ServerReflection",
+    "tensorflow.ProfilerService",
     "tensorflow.serving.ModelService",
     "tensorflow.serving.PredictionService",
 ]
@@ -100,7 +101,7 @@ def test_a_question_without_content_is_an_invalid_argument(channel: grpc.Channel
 
 
 async def test_an_open_conversation_does_not_hold_up_the_drain() -> None:
-    async with grpc_frontend() as (frontend, channel):
+    async with grpc_frontend() as (frontend, channel, _):
         call = channel.stream_stream(V1, bytes, ServerReflectionResponse.FromString)()
         await call.write(ServerReflectionRequest(list_services="").SerializeToString())
         assert len((await call.read()).list_services_response.service) == len(SERVICES) - 1
@@ -110,7 +111,7 @@ async def test_an_open_conversation_does_not_hold_up_the_drain() -> None:
 
 
 async def test_can_be_turned_off() -> None:
-    async with grpc_frontend(reflection=False) as (_, channel):
+    async with grpc_frontend(reflection=False) as (_, channel, _):
         call = channel.stream_stream(V1, bytes, bytes)(iter([b""]))
         with pytest.raises(grpc.RpcError) as raised:
             await call.read()
