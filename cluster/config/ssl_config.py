@@ -59,6 +59,8 @@ def _check_pem(name: str, text: str, path: str, *, needed: bool) -> None:
             raise ConfigError(f"{name} is missing: give its PEM text{_in(path)}")
     elif not re.search("^-----BEGIN [A-Z0-9 ]+-----$", text, re.MULTILINE):
         raise ConfigError(f"{name} is not PEM text: give the file's content, not its name{_in(path)}")
+    elif not text.isascii():
+        raise ConfigError(f"{name} has characters beyond ASCII: leave out what stands outside of BEGIN and END{_in(path)}")
 
 
 def _check_certificates(name: str, text: str, path: str) -> None:

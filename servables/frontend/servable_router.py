@@ -29,7 +29,7 @@ from servables.frontend.frame_channel import FrameChannel, FrameChannelFactory
 from servables.profile import ProfileOptions
 from servables.servable import Array
 
-COLLECT_PROFILE_S = 60.0
+COLLECT_PROFILE_S = 30.0
 """How long a replica may take to put its trace together, once it is recorded."""
 
 logger = logging.getLogger(__name__)

@@ -14,6 +14,7 @@ from cluster.core.serving_map import Endpoint, ServableEntry, ServingMap
 from servables.direct_runner import DirectRunner
 from servables.frontend.frontend import Frontend, FrontendOptions
 from servables.frontend.local_channel import LocalChannel
+from servables.profile import ProfileOptions
 from servables.servable import Array, Servable
 from servables.signatures import Signature, encode_signatures
 from tests.fakes.client_models import LABELS, ClientModels, Run
@@ -49,6 +50,13 @@ class _ModelServable(Servable):
         """There is nothing to give back."""
 
 
+class _Channel(LocalChannel):
+    """Its versions' traces are empty, and done at once."""
+
+    async def profile(self, options: ProfileOptions) -> bytes:
+        return b""
+
+
 @contextmanager
 def local_frontend(**options: Any) -> Iterator[LocalFrontend]:
     """Serves on free ports of 127.0.0.1, from an event loop in a thread. `options` are those of `FrontendOptions`."""
@@ -77,7 +85,7 @@ async def _serve(
         for id, servable in servables.items()
     }
     options = FrontendOptions(host="127.0.0.1", grpc_port=ports.grpc_port, rest_api_port=ports.rest_port, **more_options)
-    frontend = Frontend(options, lambda entry: LocalChannel(runners[entry.id]), FakeServerControl())
+    frontend = Frontend(options, lambda entry: _Channel(runners[entry.id]), FakeServerControl())
     frontend.bind()
     await frontend.apply(ServingMap(entries=entries, states=models.states(), labels=LABELS, accepting=True))
     await frontend.start()

@@ -67,6 +67,10 @@ def test_a_chain_of_certificates_is_taken() -> None:
             "server_key is not the key of server_cert (in /ssl.txt)",
         ),
         (
+            {"server_key": SERVER.key, "server_cert": "subject=ä\n" + SERVER.cert},
+            "server_cert has characters beyond ASCII: leave out what stands outside of BEGIN and END (in /ssl.txt)",
+        ),
+        (
             {"server_key": LOCKED_KEY, "server_cert": SERVER.cert},
             "server_key has a password: take it off, as with `openssl pkey -in KEY -out PLAIN_KEY` (in /ssl.txt)",
         ),

@@ -18,6 +18,7 @@ from pathlib import Path
 import grpc
 import pytest
 
+from cluster.config.ssl_config import SSLConfig
 from cluster.protos import (
     POOL,
     ClassificationRequest,
@@ -34,6 +35,7 @@ from cluster.protos import (
     ReloadConfigRequest,
     ServerReflectionRequest,
 )
+from tests.fakes.certificates import CertificateAuthority
 from tests.fakes.local_frontend import LocalFrontend, local_frontend
 
 PATIENCE_S = 30.0
@@ -54,7 +56,8 @@ METHODS = [f"/{service}/{method.name}" for service in SERVICES for method in POO
 WATCH = "/grpc.health.v1.Health/Watch"
 ANSWERS = {
     WATCH: grpc.StatusCode.DEADLINE_EXCEEDED,
-    **{path: grpc.StatusCode.UNIMPLEMENTED for path in METHODS if "Profiler" in path},  # these replicas have no profiler
+    "/tensorflow.ProfilerService/Monitor": grpc.StatusCode.UNIMPLEMENTED,
+    "/tensorflow.ProfilerService/Terminate": grpc.StatusCode.UNIMPLEMENTED,
 }
 """What a method says to a valid request that is not OK."""
 BUGS = {grpc.StatusCode.UNKNOWN, grpc.StatusCode.INTERNAL}
@@ -240,6 +243,17 @@ def test_garbage_ends_its_own_connection_and_is_not_kept(server: LocalFrontend) 
     for seed in range(CONNECTIONS, 4 * CONNECTIONS):
         send_garbage(server.grpc_port, seed)
     assert resident_bytes() - before < GROWTH_BYTES
+
+
+def test_a_port_with_tls_takes_garbage_too() -> None:
+    authority = CertificateAuthority()
+    own = authority.issue("server")
+    with local_frontend(ssl_config=SSLConfig(server_key=own.key, server_cert=own.cert)) as server:
+        for seed in range(CONNECTIONS):
+            send_garbage(server.grpc_port, seed)
+        credentials = grpc.ssl_channel_credentials(authority.cert.encode())
+        with grpc.secure_channel(f"127.0.0.1:{server.grpc_port}", credentials) as channel:
+            assert channel.unary_unary(PREDICT, bytes, bytes)(predict_request(), timeout=PATIENCE_S)
 
 
 def test_a_message_that_never_comes_takes_no_room(server: LocalFrontend) -> None:
