@@ -1,20 +1,14 @@
-"""TF Serving's gRPC services, translated to `Inference` (`model_servers/{prediction,model}_service_impl.cc`).
-
-Generic handlers over raw bytes, so the messages may live in a descriptor pool of their own, beside any other copy of
-TF Serving's protos in the process.
-"""
+"""TF Serving's gRPC services, translated to `Inference` (`model_servers/{prediction,model}_service_impl.cc`)."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Awaitable, Callable, Collection, Iterable, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from typing import Any
 
 import grpc
-from google.protobuf.message import DecodeError, Message
 
 from cluster.config.model_config import model_server_config
-from cluster.core.errors import AspiredError, Code, InvalidArgument
+from cluster.core.errors import InvalidArgument
 from cluster.core.servable_id import ServableId
 from cluster.protos import (
     ClassificationRequest,
@@ -32,24 +26,17 @@ from cluster.protos import (
     ReloadConfigResponse,
 )
 from servables.examples import input_to_examples
-from servables.frontend.error_mapping import grpc_message, grpc_status
+from servables.frontend.grpc_method import UnaryMethod, parsed, service, unary_unary
 from servables.frontend.inference import Inference, InferenceTask, ModelSpec, SignatureCall, Signatures, predict_call
 from servables.frontend.model_status import model_status_response
 from servables.frontend.server_control import ServerControl
 from servables.proto_codec import array_to_tensor, tensor_to_array
 from servables.signatures import CLASSIFY_METHOD_NAME
 
-logger = logging.getLogger(__name__)
-
 PREDICTION_SERVICE = "tensorflow.serving.PredictionService"
 MODEL_SERVICE = "tensorflow.serving.ModelService"
 _SIGNATURE_DEF = "signature_def"
 _SIGNATURE_DEF_MAP_URL = "type.googleapis.com/tensorflow.serving.SignatureDefMap"
-
-# grpc.aio's types are generic over messages; here both sides are bytes.
-Context = grpc.aio.ServicerContext[bytes, bytes]
-Method = Callable[[bytes, float | None], Awaitable[bytes]]
-M = TypeVar("M", bound=Message)
 
 
 class GrpcServices:
@@ -85,7 +72,7 @@ class GrpcServices:
         )
 
     async def predict(self, request_bytes: bytes, timeout_s: float | None) -> bytes:
-        request = _parsed(PredictRequest, request_bytes)
+        request = parsed(PredictRequest, request_bytes)
         with self._inference.metrics.request("GRPC", request.model_spec.name, "Predict"):
             spec = _model_spec(request)
 
@@ -102,7 +89,7 @@ class GrpcServices:
             return response.SerializeToString()
 
     async def classify(self, request_bytes: bytes, timeout_s: float | None) -> bytes:
-        request = _parsed(ClassificationRequest, request_bytes)
+        request = parsed(ClassificationRequest, request_bytes)
         with self._inference.metrics.request("GRPC", request.model_spec.name, "Classify"):
             answer = await self._inference.classify(_model_spec(request), lambda: input_to_examples(request.input), timeout_s)
             response = ClassificationResponse()
@@ -111,7 +98,7 @@ class GrpcServices:
             return response.SerializeToString()
 
     async def regress(self, request_bytes: bytes, timeout_s: float | None) -> bytes:
-        request = _parsed(RegressionRequest, request_bytes)
+        request = parsed(RegressionRequest, request_bytes)
         with self._inference.metrics.request("GRPC", request.model_spec.name, "Regress"):
             answer = await self._inference.regress(_model_spec(request), lambda: input_to_examples(request.input), timeout_s)
             response = RegressionResponse()
@@ -120,7 +107,7 @@ class GrpcServices:
             return response.SerializeToString()
 
     async def get_model_metadata(self, request_bytes: bytes, timeout_s: float | None) -> bytes:
-        request = _parsed(GetModelMetadataRequest, request_bytes)
+        request = parsed(GetModelMetadataRequest, request_bytes)
         spec = _model_spec(request)
         if not request.metadata_field:
             raise InvalidArgument("GetModelMetadataRequest must specify at least one metadata_field")
@@ -137,11 +124,11 @@ class GrpcServices:
         return response.SerializeToString()
 
     async def get_model_status(self, request_bytes: bytes, timeout_s: float | None) -> bytes:
-        request = _parsed(GetModelStatusRequest, request_bytes)
+        request = parsed(GetModelStatusRequest, request_bytes)
         return model_status_response(self._inference.model_status(_model_spec(request))).SerializeToString()
 
     async def multi_inference(self, request_bytes: bytes, timeout_s: float | None) -> bytes:
-        request = _parsed(MultiInferenceRequest, request_bytes)
+        request = parsed(MultiInferenceRequest, request_bytes)
         tasks = [InferenceTask(_spec(task.model_spec), task.method_name) for task in request.tasks]
         answers = await self._inference.multi_inference(tasks, lambda: input_to_examples(request.input), timeout_s)
         response = MultiInferenceResponse()
@@ -155,7 +142,7 @@ class GrpcServices:
         return response.SerializeToString()
 
     async def handle_reload_config_request(self, request_bytes: bytes, timeout_s: float | None) -> bytes:
-        request = _parsed(ReloadConfigRequest, request_bytes)
+        request = parsed(ReloadConfigRequest, request_bytes)
         if request.config.WhichOneof("config") != "model_config_list":
             raise InvalidArgument(
                 "ServerModelConfig type not supported by HandleReloadConfigRequest. Only ModelConfigList is currently supported"
@@ -182,35 +169,18 @@ class GrpcServices:
                 totals[name] += value[0]
         return totals
 
-    def _service(self, name: str, methods: dict[str, Method]) -> grpc.GenericRpcHandler[Any, Any]:
-        return grpc.method_handlers_generic_handler(
-            name,
-            {key: grpc.unary_unary_rpc_method_handler(self._behaviour(name, key, method)) for key, method in methods.items()},
-        )
+    def _service(self, name: str, methods: Mapping[str, UnaryMethod]) -> grpc.GenericRpcHandler[Any, Any]:
+        return service(name, {key: unary_unary(f"{name}/{key}", self._counted(method)) for key, method in methods.items()})
 
-    def _behaviour(self, service: str, name: str, method: Method) -> Callable[[bytes, Context], Awaitable[bytes]]:
-        async def behave(request_bytes: bytes, context: Context) -> bytes:
+    def _counted(self, method: UnaryMethod) -> UnaryMethod:
+        async def call(request_bytes: bytes, timeout_s: float | None) -> bytes:
             self.in_flight += 1
             try:
-                return await method(request_bytes, context.time_remaining())
-            except AspiredError as error:
-                code, message = error.code, error.message
-            except Exception:
-                logger.exception("%s/%s failed", service, name)
-                code, message = Code.INTERNAL, "Internal error; see the server's log."
+                return await method(request_bytes, timeout_s)
             finally:
                 self.in_flight -= 1
-            await context.abort(grpc_status(code), grpc_message(message))
-            raise AssertionError("abort raises")
 
-        return behave
-
-
-def _parsed(message_type: type[M], request_bytes: bytes) -> M:
-    try:
-        return message_type.FromString(request_bytes)
-    except DecodeError as error:
-        raise InvalidArgument(f"The request is not a {message_type.DESCRIPTOR.full_name}: {error}") from error
+        return call
 
 
 def _model_spec(request: Any) -> ModelSpec:
