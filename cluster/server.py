@@ -111,9 +111,14 @@ class Server:
                 saved_model_tags=options.tags,
                 intra_op_parallelism_threads=options.intra_op_parallelism_threads,
                 inter_op_parallelism_threads=options.inter_op_parallelism_threads,
+                session_config=config.session.config_proto,
+                prefer_tflite_model=options.prefer_tflite_model,
+                num_tflite_pools=options.num_tflite_pools,
+                num_tflite_interpreters_per_pool=options.num_tflite_interpreters_per_pool,
             ),
             config.batching,
             warmup_options(options),
+            per_version_batching=options.enable_per_model_batching_parameters,
         )
         fleet = ServeFrontendFleet(
             self.name,
@@ -124,7 +129,13 @@ class Server:
             options.drain_timeout_s,
         )
         _actor(ManagerActor, manager_name(self.name)).remote(
-            loaders, fleet, GpuNodeWatch(self.name), self._controller, self._store, _ACCEPTING + self.name
+            loaders,
+            fleet,
+            GpuNodeWatch(self.name, options.per_process_gpu_memory_fraction or 1.0),
+            self._controller,
+            self._store,
+            _ACCEPTING + self.name,
+            _METRICS + self.name,
         )
 
     def _start_controller(self, config: ServerConfig) -> None:
@@ -221,7 +232,7 @@ class Server:
         self._try(self._manager, "remove_frontends", timeout_s=REMOVE_TIMEOUT_S + CALL_TIMEOUT_S)
 
     def _forget(self) -> None:
-        for kind in (_RECORD, _CHECKPOINT, _ACCEPTING, _MODELS, _CONFIG_FILE):
+        for kind in (_RECORD, _CHECKPOINT, _ACCEPTING, _MODELS, _CONFIG_FILE, _METRICS):
             self._store.delete(kind + self.name)
 
     def _try(self, link: ActorLink, method: str, *args: Any, timeout_s: float = CALL_TIMEOUT_S) -> Any:
@@ -274,7 +285,7 @@ class Server:
 
 
 def frontend_options(config: ServerConfig) -> FrontendOptions:
-    """What the frontends need of the flags and of the files that they name."""
+    """What the frontends need of the config."""
     options = config.options
     return FrontendOptions(
         host=options.host,
@@ -289,6 +300,8 @@ def frontend_options(config: ServerConfig) -> FrontendOptions:
         rest_api_timeout_s=options.rest_api_timeout_in_ms / 1e3 if options.rest_api_timeout_in_ms > 0 else None,
         enable_cors=options.rest_api_enable_cors_support,
         tensor_content=options.enable_serialization_as_tensor_content,
+        metrics_path=config.metrics_path,
+        check_method_names=options.enable_signature_method_name_check,
     )
 
 
@@ -310,6 +323,7 @@ _CHECKPOINT = "checkpoint/"
 _ACCEPTING = "accepting/"
 _MODELS = "models/"
 _CONFIG_FILE = "config-file/"
+_METRICS = "metrics/"
 
 
 def _actor(actor_class: type, name: str) -> Any:

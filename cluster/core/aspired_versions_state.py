@@ -90,12 +90,8 @@ class AspiredVersionsState:
         return tuple(chain.from_iterable(self._streams[name].states for name in sorted(self._streams)))
 
     def labels(self) -> Mapping[str, Mapping[str, int]]:
-        """Stream -> label -> version, of the configured streams that have labels."""
-        return {
-            stream.name: dict(stream.options.labels)
-            for stream in self._streams.values()
-            if stream.configured and stream.options.labels
-        }
+        """Stream -> label -> version, of every configured stream; most have no labels."""
+        return {stream.name: dict(stream.options.labels) for stream in self._streams.values() if stream.configured}
 
     def first_versions_settled(self) -> bool:
         """Whether every configured stream has one of its first versions available, or had all of them fail for good.

@@ -59,7 +59,10 @@ class Unload:
 
 @dataclass(frozen=True, slots=True)
 class PublishStates:
-    """The public states of all versions, or the names of some, have changed to these. `labels`: stream -> label -> version."""
+    """The public states of all versions, the streams or the labels have changed to these.
+
+    `labels`: stream -> label -> version, of every configured stream.
+    """
 
     states: tuple[ServableState, ...]
     labels: Mapping[str, Mapping[str, int]] = field(default_factory=dict)

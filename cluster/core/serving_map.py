@@ -52,7 +52,10 @@ class ServableEntry:
 
 @dataclass(frozen=True, slots=True)
 class ServingMap:
-    """The routable versions, the public state of all versions, and whether the ports should be open."""
+    """The routable versions, the public state of all versions, and whether the ports should be open.
+
+    `labels`: model -> label -> version, of every configured model, those without versions too.
+    """
 
     epoch: Epoch = Epoch()
     entries: Mapping[ServableId, ServableEntry] = field(default_factory=dict)

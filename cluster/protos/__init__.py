@@ -16,7 +16,7 @@ from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.internal.enum_type_wrapper import EnumTypeWrapper
 
-from cluster.protos import config_schema, grpc_schema, profiler_schema, serving_schema, tensorflow_schema
+from cluster.protos import config_schema, grpc_schema, profiler_schema, serving_schema, session_schema, tensorflow_schema
 from cluster.protos.schema import file_descriptors
 
 POOL = DescriptorPool()
@@ -24,7 +24,7 @@ POOL = DescriptorPool()
 
 def _fill_pool() -> None:
     well_known = [FileDescriptorProto.FromString(module.DESCRIPTOR.serialized_pb) for module in (any_pb2, wrappers_pb2)]
-    schemas = (tensorflow_schema, config_schema, serving_schema, profiler_schema, grpc_schema)
+    schemas = (tensorflow_schema, session_schema, config_schema, serving_schema, profiler_schema, grpc_schema)
     files = [file for schema in schemas for file in schema.FILES]
     for descriptor in (*well_known, *file_descriptors(files, well_known)):
         POOL.AddSerializedFile(descriptor.SerializeToString())

@@ -45,7 +45,8 @@ class DeploymentLoader(Loader):
 
     async def load(self, slots: Sequence[Slot]) -> LoadedServable:
         application = self._spec.application
-        await asyncio.to_thread(platform(self._spec.version.platform).check, self._spec.version.path)
+        version = self._spec.version
+        await asyncio.to_thread(platform(version.platform).check, version.path, self._spec.options)
         if self._cancelled:
             raise self._cancellation()
         if not self._board.reports(application):  # else it is adopted, and on its way
@@ -162,6 +163,8 @@ class DeploymentLoaderFactory:
         batching: BatchingParameters | None,
         warmup: WarmupOptions | None = None,
         direct_threads: int | None = None,
+        *,
+        per_version_batching: bool = False,
     ) -> None:
         self._server_name = server_name
         self._manager = manager
@@ -169,6 +172,7 @@ class DeploymentLoaderFactory:
         self._batching = batching
         self._warmup = warmup or WarmupOptions()
         self._direct_threads = direct_threads
+        self._per_version_batching = per_version_batching
         self._applications = ServeApplications()
 
     def loader(self, load: Load, board: ReplicaBoard) -> Loader:
@@ -183,6 +187,7 @@ class DeploymentLoaderFactory:
             batching=self._batching,
             direct_threads=self._direct_threads or max(2, 2 * (os.cpu_count() or 1)),
             warmup=self._warmup,
+            per_version_batching=self._per_version_batching,
         )
         return DeploymentLoader(spec, board, self._applications)
 

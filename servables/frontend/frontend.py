@@ -20,6 +20,7 @@ import grpc
 
 from cluster.config.ssl_config import SSLConfig
 from cluster.core.errors import Unavailable
+from cluster.core.metrics import MetricCells
 from cluster.core.serving_map import ServingMap
 from servables.frontend.frame_channel import FrameChannelFactory
 from servables.frontend.grpc_health import HEALTH_SERVICE, HealthService
@@ -29,6 +30,8 @@ from servables.frontend.grpc_reflection import ReflectionService
 from servables.frontend.grpc_services import MODEL_SERVICE, PREDICTION_SERVICE, GrpcServices
 from servables.frontend.http_listener import HttpLimits, HttpListener
 from servables.frontend.inference import Inference
+from servables.frontend.operator_routes import OperatorRoutes
+from servables.frontend.request_metrics import RequestMetrics
 from servables.frontend.rest import Rest, RestOptions
 from servables.frontend.servable_router import RouterLimits, ServableRouter
 from servables.frontend.server_control import ServerControl
@@ -38,9 +41,9 @@ from servables.frontend.server_control import ServerControl
 class FrontendOptions:
     """What a frontend is told. A port of 0 turns its protocol off; `rest_api_timeout_s` None sets no limit.
 
-    `tensor_content`: gRPC Predict answers carry raw bytes in place of typed fields. `ssl_config` is for gRPC, over TCP and
-    the UNIX socket; None serves in plain text. `health_service`, `reflection` and `profiler` add
-    services to TF Serving's.
+    `tensor_content`: gRPC Predict answers carry raw bytes in place of typed fields. `check_method_names`: see `Inference`.
+    `metrics_path`: where REST has Prometheus's metrics, empty for nowhere. `ssl_config` is for gRPC, over TCP and the UNIX
+    socket; None serves in plain text. `health_service`, `reflection` and `profiler` add services to TF Serving's.
     """
 
     host: str = "0.0.0.0"
@@ -55,23 +58,30 @@ class FrontendOptions:
     rest_api_timeout_s: float | None = 30.0
     enable_cors: bool = False
     tensor_content: bool = False
+    metrics_path: str = ""
+    check_method_names: bool = False
     http_limits: HttpLimits = field(default_factory=HttpLimits)
     router_limits: RouterLimits = field(default_factory=RouterLimits)
 
 
 class Frontend:
-    """Used on one event loop, in the order above. Frontends of one node share its ports by SO_REUSEPORT."""
+    """Used on one event loop, in the order above. Frontends of one node share its ports by SO_REUSEPORT.
+
+    What it counts is in `cells`.
+    """
 
     def __init__(self, options: FrontendOptions, channel_factory: FrameChannelFactory, control: ServerControl) -> None:
         self._options = options
+        self.cells = MetricCells()
         self._router = ServableRouter(channel_factory, options.router_limits)
-        inference = Inference(self._router)
+        inference = Inference(self._router, RequestMetrics(self.cells), options.check_method_names)
         self._grpc = GrpcServices(inference, control, tensor_content=options.tensor_content)
         self._health = HealthService() if options.health_service else None
         self._profiler = ProfilerService(self._router.profile) if options.profiler else None
         self._reflection = ReflectionService(_services(options)) if options.reflection else None
         self._grpc_listener = GrpcListener(self._grpc_handlers(), options.ssl_config, options.grpc_channel_arguments)
         rest = Rest(inference, RestOptions(timeout_s=options.rest_api_timeout_s, enable_cors=options.enable_cors))
+        OperatorRoutes(lambda: self._router.serving_map, control, options.metrics_path).add_to(rest)
         self._http_listener = HttpListener(rest.handle, options.http_limits)
         self._rest_socket: socket.socket | None = None
         self._grpc_socket: socket.socket | None = None

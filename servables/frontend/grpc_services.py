@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import grpc
@@ -73,35 +73,38 @@ class GrpcServices:
 
     async def predict(self, request_bytes: bytes, timeout_s: float | None) -> bytes:
         request = parsed(PredictRequest, request_bytes)
-        spec = _model_spec(request)
+        with self._inference.metrics.request("GRPC", request.model_spec.name, "Predict"):
+            spec = _model_spec(request)
 
-        def decode(signatures: Signatures) -> SignatureCall:
-            return predict_call(signatures, spec.signature_name, request.inputs, request.output_filter, tensor_to_array)
+            def decode(signatures: Signatures) -> SignatureCall:
+                return predict_call(signatures, spec.signature_name, request.inputs, request.output_filter, tensor_to_array)
 
-        prediction = await self._inference.predict(spec, decode, timeout_s)
-        response = PredictResponse()
-        _fill_model_spec(response.model_spec, prediction.id, prediction.signature_name)
-        for alias, array in prediction.outputs.items():
-            info = prediction.signature.outputs[alias]
-            tensor = array_to_tensor(array, info.dtype, as_content=self._tensor_content)
-            response.outputs[alias].CopyFrom(tensor)
-        return response.SerializeToString()
+            prediction = await self._inference.predict(spec, decode, timeout_s)
+            response = PredictResponse()
+            _fill_model_spec(response.model_spec, prediction.id, prediction.signature_name)
+            for alias, array in prediction.outputs.items():
+                info = prediction.signature.outputs[alias]
+                tensor = array_to_tensor(array, info.dtype, as_content=self._tensor_content)
+                response.outputs[alias].CopyFrom(tensor)
+            return response.SerializeToString()
 
     async def classify(self, request_bytes: bytes, timeout_s: float | None) -> bytes:
         request = parsed(ClassificationRequest, request_bytes)
-        answer = await self._inference.classify(_model_spec(request), lambda: input_to_examples(request.input), timeout_s)
-        response = ClassificationResponse()
-        _fill_model_spec(response.model_spec, answer.id, answer.signature_name)
-        _fill_classifications(response.result, answer.results)
-        return response.SerializeToString()
+        with self._inference.metrics.request("GRPC", request.model_spec.name, "Classify"):
+            answer = await self._inference.classify(_model_spec(request), lambda: input_to_examples(request.input), timeout_s)
+            response = ClassificationResponse()
+            _fill_model_spec(response.model_spec, answer.id, answer.signature_name)
+            _fill_classifications(response.result, answer.results)
+            return response.SerializeToString()
 
     async def regress(self, request_bytes: bytes, timeout_s: float | None) -> bytes:
         request = parsed(RegressionRequest, request_bytes)
-        answer = await self._inference.regress(_model_spec(request), lambda: input_to_examples(request.input), timeout_s)
-        response = RegressionResponse()
-        _fill_model_spec(response.model_spec, answer.id, answer.signature_name)
-        _fill_regressions(response.result, answer.results)
-        return response.SerializeToString()
+        with self._inference.metrics.request("GRPC", request.model_spec.name, "Regress"):
+            answer = await self._inference.regress(_model_spec(request), lambda: input_to_examples(request.input), timeout_s)
+            response = RegressionResponse()
+            _fill_model_spec(response.model_spec, answer.id, answer.signature_name)
+            _fill_regressions(response.result, answer.results)
+            return response.SerializeToString()
 
     async def get_model_metadata(self, request_bytes: bytes, timeout_s: float | None) -> bytes:
         request = parsed(GetModelMetadataRequest, request_bytes)
@@ -144,12 +147,27 @@ class GrpcServices:
             raise InvalidArgument(
                 "ServerModelConfig type not supported by HandleReloadConfigRequest. Only ModelConfigList is currently supported"
             )
+        before = await self._totals(request.metric_names)
         status = await self._control.reload(model_server_config(request.config))
         if not status.ok:
             raise status.to_error()
         response = ReloadConfigResponse()
         response.status.SetInParent()
+        after = await self._totals(request.metric_names)
+        for name in request.metric_names:
+            response.metric.add(name=name, int64_value_increase=int(after[name] - before[name]))
         return response.SerializeToString()
+
+    async def _totals(self, metric_names: Collection[str]) -> Mapping[str, float]:
+        """What the server has counted under these names, which are TF Serving's own: /tensorflow/serving/request_count."""
+        if not metric_names:
+            return {}
+        totals = dict.fromkeys(metric_names, 0.0)
+        for key, value in (await self._control.metrics()).items():
+            name = key.metric.replace(":", "/")
+            if name in totals and len(value) == 1:  # a histogram has no one value
+                totals[name] += value[0]
+        return totals
 
     def _service(self, name: str, methods: Mapping[str, UnaryMethod]) -> grpc.GenericRpcHandler[Any, Any]:
         return service(name, {key: unary_unary(f"{name}/{key}", self._counted(method)) for key, method in methods.items()})

@@ -10,6 +10,7 @@ the deadline, and resolving again when a version left while its request was on t
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -26,10 +27,18 @@ from cluster.core.errors import (
     Unavailable,
     Unimplemented,
 )
+from cluster.core.metrics import MetricCells
 from cluster.core.servable_id import ServableId
 from cluster.core.servable_state import ServableState
 from cluster.core.serving_map import ServableEntry
-from servables.classification import classification_call, classifications, regression_call, regressions
+from servables.classification import (
+    check_prediction_method,
+    classification_call,
+    classifications,
+    regression_call,
+    regressions,
+)
+from servables.frontend.request_metrics import RequestMetrics
 from servables.frontend.servable_router import ServableRouter
 from servables.servable import Array
 from servables.signatures import (
@@ -103,10 +112,15 @@ Raises AspiredError for what is wrong with the request, checks in the protocol's
 
 
 class Inference:
-    """The one handler behind REST and gRPC. Raises AspiredError with TF Serving's codes and texts."""
+    """The one handler behind REST and gRPC. Raises AspiredError with TF Serving's codes and texts.
 
-    def __init__(self, router: ServableRouter) -> None:
+    `check_method_names` lets an operation use only signatures whose `method_name` says that they are for it.
+    """
+
+    def __init__(self, router: ServableRouter, metrics: RequestMetrics | None = None, check_method_names: bool = False) -> None:
         self._router = router
+        self.metrics = metrics or RequestMetrics(MetricCells())
+        self._check_method_names = check_method_names
         # Keyed by content: all versions of a model usually share their signatures.
         self._signatures = lru_cache(maxsize=4096)(decode_signatures)
 
@@ -116,16 +130,19 @@ class Inference:
             raise InvalidArgument("ModelSpec has no name specified.")
         return self._router.resolve(spec.name, spec.version, spec.label)
 
-    async def predict(self, spec: ModelSpec, decode: DecodeCall, timeout_s: float | None) -> Prediction:
-        """Runs one call; `timeout_s` covers all of it, waiting and running included."""
+    async def predict(self, spec: ModelSpec, decode: DecodeCall, timeout_s: float | None, api: str = "Predict") -> Prediction:
+        """Runs one call; `timeout_s` covers all of it, waiting and running included. `api` is what it is counted as."""
         loop = asyncio.get_running_loop()
         began = loop.time()
         while True:
             entry = self.resolve(spec)
             signatures = self._signatures(entry.signatures)
             call = decode(signatures)
+            if self._check_method_names:
+                check_prediction_method(signatures[call.signature_name])
             elapsed_s = loop.time() - began
             remaining_s = None if timeout_s is None else timeout_s - elapsed_s
+            handed_over = time.perf_counter()
             try:
                 outputs = await self._router.call(entry, call.signature_name, call.inputs, call.outputs, remaining_s)
             except NotServing as refusal:
@@ -135,17 +152,18 @@ class Inference:
                     ) from refusal
                 await self._await_other_map(spec, entry)
                 continue
+            self.metrics.ran(spec.name, api, time.perf_counter() - handed_over)
             return Prediction(entry.id, call.signature_name, signatures[call.signature_name], outputs)
 
     async def classify(
         self, spec: ModelSpec, examples: Callable[[], Array], timeout_s: float | None
     ) -> ExampleResults[Sequence[tuple[bytes, float]]]:
         """Classifies serialized `tf.Example`s; `examples` is called once the model is known to exist."""
-        return await self._run_examples(spec, examples, timeout_s, classification_call, classifications)
+        return await self._run_examples(spec, examples, timeout_s, "Classify", classification_call, classifications)
 
     async def regress(self, spec: ModelSpec, examples: Callable[[], Array], timeout_s: float | None) -> ExampleResults[float]:
         """As `classify`, with one value for each example."""
-        return await self._run_examples(spec, examples, timeout_s, regression_call, regressions)
+        return await self._run_examples(spec, examples, timeout_s, "Regress", regression_call, regressions)
 
     async def multi_inference(
         self, tasks: Sequence[InferenceTask], examples: Callable[[], Array], timeout_s: float | None
@@ -161,10 +179,11 @@ class Inference:
         while True:
             entry = self.resolve(spec)
             signatures = self._signatures(entry.signatures)
-            serialized, calls = _multi_inference_calls(signatures, tasks, examples)
+            serialized, calls = _multi_inference_calls(signatures, tasks, examples, self._check_method_names)
             elapsed_s = loop.time() - began
             remaining_s = None if timeout_s is None else timeout_s - elapsed_s
             runs = (self._router.call(entry, name, inputs, outputs, remaining_s) for name, inputs, outputs in calls)
+            handed_over = time.perf_counter()
             answers = await asyncio.gather(*runs, return_exceptions=True)
             errors = [answer for answer in answers if isinstance(answer, BaseException)]
             if errors and isinstance(errors[0], NotServing) and elapsed_s <= _NOT_SERVING_PATIENCE_S:
@@ -172,6 +191,8 @@ class Inference:
                 continue
             if errors:
                 raise errors[0]
+            self.metrics.ran(spec.name, "MultiInference", time.perf_counter() - handed_over)
+            self.metrics.examples(spec.name, len(serialized))
             return [
                 ExampleResults(entry.id, name, _TO_RESULTS[task.method_name](signatures[name], outputs, len(serialized)))
                 for task, (name, _, _), outputs in zip(tasks, calls, answers, strict=True)
@@ -201,7 +222,8 @@ class Inference:
         spec: ModelSpec,
         examples: Callable[[], Array],
         timeout_s: float | None,
-        to_call: Callable[[Signatures, str, Array], tuple[str, Mapping[str, Array], tuple[str, ...]]],
+        api: str,
+        to_call: Callable[[Signatures, str, Array, bool], tuple[str, Mapping[str, Array], tuple[str, ...]]],
         to_results: Callable[[Signature, Mapping[str, Array], int], Sequence[R]],
     ) -> ExampleResults[R]:
         rows = 0
@@ -210,9 +232,9 @@ class Inference:
             nonlocal rows
             serialized = examples()
             rows = len(serialized)
-            return SignatureCall(*to_call(signatures, spec.signature_name, serialized))
+            return SignatureCall(*to_call(signatures, spec.signature_name, serialized, self._check_method_names))
 
-        prediction = await self.predict(spec, decode, timeout_s)
+        prediction = await self.predict(spec, decode, timeout_s, api)
         results = to_results(prediction.signature, prediction.outputs, rows)
         return ExampleResults(prediction.id, prediction.signature_name, results)
 
@@ -230,7 +252,7 @@ _TO_RESULTS: Mapping[str, Callable[[Signature, Mapping[str, Array], int], Sequen
 
 
 def _multi_inference_calls(
-    signatures: Signatures, tasks: Sequence[InferenceTask], examples: Callable[[], Array]
+    signatures: Signatures, tasks: Sequence[InferenceTask], examples: Callable[[], Array], check_method_names: bool
 ) -> tuple[Array, Sequence[tuple[str, Mapping[str, Array], tuple[str, ...]]]]:
     """The examples and the tasks' calls, checked in TF Serving's order."""
     checked: set[str] = set()
@@ -247,9 +269,11 @@ def _multi_inference_calls(
             raise InvalidArgument(f"Requested signature not found in model graph: {name}")
         if task.method_name not in _TO_CALL:
             raise Unimplemented(f"Unsupported signature method_name: {task.method_name}")
-        _TO_CALL[task.method_name](signatures, name, _NO_EXAMPLES)
+        _TO_CALL[task.method_name](signatures, name, _NO_EXAMPLES, check_method_names)
     serialized = examples()
-    return serialized, [_TO_CALL[task.method_name](signatures, task.spec.signature_name, serialized) for task in tasks]
+    return serialized, [
+        _TO_CALL[task.method_name](signatures, task.spec.signature_name, serialized, check_method_names) for task in tasks
+    ]
 
 
 def predict_call(

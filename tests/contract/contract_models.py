@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 from cluster.core.errors import Code, Status, error_for
+from cluster.core.metrics import MetricCells
 from cluster.core.servable_id import ServableId
 from cluster.core.servable_state import PublicState, ServableState
 from cluster.core.serving_map import Endpoint, ServableEntry, ServingMap
@@ -30,7 +31,7 @@ from servables.direct_runner import DirectRunner
 from servables.frontend.frame_channel import FrameChannel
 from servables.frontend.frontend import Frontend, FrontendOptions
 from servables.frontend.local_channel import LocalChannel
-from servables.servable import Array
+from servables.servable import Array, Servable
 from servables.signatures import (
     CLASSIFY_METHOD_NAME,
     PREDICT_METHOD_NAME,
@@ -124,19 +125,35 @@ def _serving_map() -> ServingMap:
     states = [ServableState(servable, PublicState.AVAILABLE) for servable in versions]
     failed = Status(Code.INTERNAL, "the files are damaged")
     states.append(ServableState(ServableId("half_plus_two", 3), PublicState.END, failed))
-    labels = {"half_plus_two": {"stable": 1, "canary": 2, "a b": 1}}
+    labels = {"half_plus_two": {"stable": 1, "canary": 2, "a b": 1}, "unseen": {}}
     return ServingMap(entries=entries, states=tuple(states), labels=labels, accepting=True)
 
 
-class ContractServer:
-    """The models' frontend, on an event loop in a thread of its own."""
+def _serving_map_of(models: Mapping[str, Servable]) -> ServingMap:
+    endpoint = Endpoint("local", "local", "local", 1)
+    signatures = {ServableId(name, 1): encode_signatures(servable.signatures) for name, servable in models.items()}
+    entries = {servable: ServableEntry(servable, (endpoint,), encoded) for servable, encoded in signatures.items()}
+    states = tuple(ServableState(servable, PublicState.AVAILABLE) for servable in entries)
+    return ServingMap(entries=entries, states=states, accepting=True)
 
-    def __init__(self, **options: Any) -> None:
+
+class ContractServer:
+    """The frontend of the models above, or of version 1 of others, on an event loop in a thread of its own."""
+
+    def __init__(self, models: Mapping[str, Servable] | None = None, **options: Any) -> None:
+        self._models = models
+        self._map = _serving_map() if models is None else _serving_map_of(models)
         self.rest_port, self.grpc_port = free_ports(2)
         self._options = FrontendOptions(host=HOST, rest_api_port=self.rest_port, grpc_port=self.grpc_port, **options)
+        self.control = FakeServerControl(available=self._map.entries)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="contract server")
         self._runners: list[DirectRunner] = []
+
+    @property
+    def cells(self) -> MetricCells:
+        """What the frontend has counted."""
+        return self._frontend.cells
 
     def start(self) -> None:
         self._thread.start()
@@ -149,9 +166,9 @@ class ContractServer:
         self._loop.close()
 
     async def _start(self) -> None:
-        self._frontend = Frontend(self._options, self._channel, FakeServerControl(available=_serving_map().entries))
+        self._frontend = Frontend(self._options, self._channel, self.control)
         self._frontend.bind()
-        self._frontend.apply(_serving_map())
+        self._frontend.apply(self._map)
         await self._frontend.start()
 
     async def _stop(self) -> None:
@@ -161,18 +178,22 @@ class ContractServer:
             await runner.close()
 
     def _channel(self, entry: ServableEntry) -> FrameChannel:
-        name = entry.id.name
-        runner = DirectRunner(FakeServable(_FUNCTIONS[name], signatures=_SIGNATURES[name]), num_threads=2)
+        runner = DirectRunner(self._servable(entry.id.name), num_threads=2)
         self._runners.append(runner)
         return LocalChannel(runner, encoded=True)
+
+    def _servable(self, name: str) -> Servable:
+        if self._models is not None:
+            return self._models[name]
+        return FakeServable(_FUNCTIONS[name], signatures=_SIGNATURES[name])
 
     def _run(self, coroutine: Any) -> None:
         asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(60)
 
 
 @contextlib.contextmanager
-def contract_server(**options: Any) -> Iterator[ContractServer]:
-    server = ContractServer(**options)
+def contract_server(models: Mapping[str, Servable] | None = None, **options: Any) -> Iterator[ContractServer]:
+    server = ContractServer(models, **options)
     server.start()
     yield server
     server.stop()

@@ -31,11 +31,12 @@ MAY_IMPORT: dict[str, tuple[str, ...] | None] = {
     "cluster.actors": (*CONFIG, "cluster.sources"),
     "cluster.client": (*CORE, "cluster.protos", "servables", "servables.json_codec"),
     "servables": PURE_SERVABLES,
-    "servables.platforms": (*PURE_SERVABLES, "servables.hashmap", "servables.saved_model"),  # the registry of the two
+    "servables.platforms": (*PURE_SERVABLES, "servables.hashmap", "servables.saved_model", "servables.tflite"),  # the registry
     "servables.batching": PURE_SERVABLES,
     "servables.json_codec": PURE_SERVABLES,
     "servables.hashmap": PURE_SERVABLES,
     "servables.saved_model": PURE_SERVABLES,
+    "servables.tflite": PURE_SERVABLES,
     "servables.frontend": PURE_SERVABLES,
     "servables.warmup": (*PURE_SERVABLES, "servables.frontend"),  # reads requests as a frontend does
     "servables.deployment": (
@@ -63,6 +64,7 @@ NEVER_IMPORTS: dict[str, tuple[str, ...]] = {
     "servables.platforms": (*HEAVY, "grpc"),
     "servables.hashmap": (*HEAVY, "grpc"),
     "servables.saved_model": ("ray", "grpc", "asyncio"),
+    "servables.tflite": ("ray", "grpc", "asyncio"),
     "servables.frontend": HEAVY,
     "servables.warmup": (*HEAVY, "grpc"),
     "servables.deployment": ("tensorflow", "tensorflow_serving"),

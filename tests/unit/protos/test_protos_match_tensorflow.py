@@ -17,7 +17,7 @@ from grpc_health.v1 import health_pb2
 from grpc_reflection.v1alpha import reflection_pb2
 
 from cluster import protos
-from cluster.protos import config_schema, profiler_schema, serving_schema, tensorflow_schema
+from cluster.protos import config_schema, profiler_schema, serving_schema, session_schema, tensorflow_schema
 
 _NOT_IN_THE_PIP_PACKAGE = {
     "tsl/profiler/protobuf/profiler_service.proto",
@@ -25,12 +25,14 @@ _NOT_IN_THE_PIP_PACKAGE = {
     "tensorflow_serving/apis/internal/serialized_input.proto",
     "tensorflow_serving/config/monitoring_config.proto",
     "tensorflow_serving/config/ssl_config.proto",
+    "tensorflow_serving/servables/tensorflow/saved_model_bundle_source_adapter.proto",
     "tensorflow_serving/servables/tensorflow/session_bundle_config.proto",
     "tensorflow_serving/servables/tensorflow/thread_pool_factory_config.proto",
 }
 _PATHS = [
     file.path
-    for file in (*tensorflow_schema.FILES, *config_schema.FILES, *serving_schema.FILES, *profiler_schema.FILES)
+    for schema in (tensorflow_schema, session_schema, config_schema, serving_schema, profiler_schema)
+    for file in schema.FILES
     if file.path not in _NOT_IN_THE_PIP_PACKAGE
 ]
 _LEFT_OUT = {"SessionRunLog": {"request", "response"}, "XSpace": {"planes", "errors", "warnings", "hostnames"}}
