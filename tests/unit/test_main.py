@@ -115,9 +115,10 @@ class TestServe:
             "logging_config { sampling_config { sampling_rate: 1 } } } }"
         )
         launcher = FakeLauncher()
-        outcome = run(["serve", f"--model_config_file={path}", "--enable_grpc_healthcheck_service"], launcher)
+        outcome = run(["serve", f"--model_config_file={path}", "--use_alts_credentials"], launcher)
         assert outcome.err.splitlines() == [
-            "aspired: warning: --enable_grpc_healthcheck_service has no effect yet: there is no health service",
+            "aspired: warning: --use_alts_credentials has no effect yet: gRPC is served WITHOUT credentials; "
+            "--ssl_config_file gives it TLS",
             "aspired: warning: model m: logging_config has no effect yet: no request is logged",
         ]
         assert launcher.served
@@ -142,7 +143,7 @@ class TestServe:
             "  --port=PORT\n      TCP port of gRPC; 0 turns it off, then --grpc_socket_path is needed. Default: 8500.\n"
             in outcome.out
         )
-        assert "No effect yet: gRPC is served WITHOUT TLS." in outcome.out
+        assert "No effect yet: gRPC is served WITHOUT credentials; --ssl_config_file gives it TLS." in outcome.out
         assert "\x1b" not in outcome.out
 
     def test_help_is_coloured_and_fits_on_a_terminal(self, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -114,7 +115,7 @@ def valid_requests() -> Mapping[str, Sequence[bytes]]:
     metadata.model_spec.name = status.model_spec.name = "half_plus_two"
     reload.config.model_config_list.config.append(ModelConfig(name="m", base_path="/m", model_platform="tensorflow"))
     health = HealthCheckRequest(service="ModelService")
-    requests = {
+    requests: dict[str, list[Any]] = {
         "Predict": [predict_request()],
         "Classify": [classify],
         "Regress": [regress],
@@ -165,11 +166,11 @@ def test_no_message_is_the_servers_fault(server: LocalFrontend, path: str) -> No
     chance = random.Random(path)
     valid = valid_requests()[path.rpartition("/")[2]]
     with grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel:
-        call = channel.stream_stream(path, bytes, bytes)
+        call: Any = channel.stream_stream(path, bytes, bytes)
 
         def ask(request: bytes) -> grpc.StatusCode:
             # A watch goes on until its deadline, and one request says all that a stream of them could.
-            responses = call(iter([request]), timeout=WATCHED_S if path == WATCH else PATIENCE_S)
+            responses: Any = call(iter([request]), timeout=WATCHED_S if path == WATCH else PATIENCE_S)
             with suppress(grpc.RpcError):
                 for _ in responses:
                     pass

@@ -55,7 +55,8 @@ async def profiled(
 
 async def profile(channel: grpc.aio.Channel, **request: Any) -> ProfileResponse:
     method = channel.unary_unary(f"{SERVICE}/Profile", bytes, ProfileResponse.FromString)
-    return await method(ProfileRequest(**request).SerializeToString())
+    response: ProfileResponse = await method(ProfileRequest(**request).SerializeToString())
+    return response
 
 
 async def refused(channel: grpc.aio.Channel, method: str = "Profile", **request: Any) -> tuple[str, str]:

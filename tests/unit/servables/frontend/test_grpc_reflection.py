@@ -17,6 +17,7 @@ from tests.fakes.local_frontend import local_frontend
 from tests.unit.servables.frontend.grpc_frontend import grpc_frontend
 
 PATIENCE_S = 30.0
+END: Any = vars(grpc.aio)["EOF"]  # its type stubs do not have it
 V1 = "/grpc.reflection.v1.ServerReflection/ServerReflectionInfo"
 V1ALPHA = "/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"
 SERVICES = [
@@ -39,7 +40,8 @@ def channel() -> Iterator[grpc.Channel]:
 
 
 def ask(channel: grpc.Channel, path: str = V1, **request: Any) -> ServerReflectionResponse:
-    method = channel.stream_stream(path, bytes, ServerReflectionResponse.FromString)
+    method: Any = channel.stream_stream(path, bytes, ServerReflectionResponse.FromString)
+    response: ServerReflectionResponse
     (response,) = method(iter([ServerReflectionRequest(**request).SerializeToString()]), timeout=PATIENCE_S)
     return response
 
@@ -83,7 +85,7 @@ def test_a_file_comes_with_all_that_it_needs(channel: grpc.Channel) -> None:
 def test_what_is_not_there_is_not_found_and_the_conversation_goes_on(
     channel: grpc.Channel, request_fields: dict[str, Any]
 ) -> None:
-    method = channel.stream_stream(V1, bytes, ServerReflectionResponse.FromString)
+    method: Any = channel.stream_stream(V1, bytes, ServerReflectionResponse.FromString)
     requests = [ServerReflectionRequest(host="here", **request_fields), ServerReflectionRequest(list_services="")]
     first, second = method(iter([request.SerializeToString() for request in requests]), timeout=PATIENCE_S)
     assert first.error_response.error_code == grpc.StatusCode.NOT_FOUND.value[0]
@@ -102,11 +104,12 @@ def test_a_question_without_content_is_an_invalid_argument(channel: grpc.Channel
 
 async def test_an_open_conversation_does_not_hold_up_the_drain() -> None:
     async with grpc_frontend() as (frontend, channel, _):
-        call = channel.stream_stream(V1, bytes, ServerReflectionResponse.FromString)()
+        method: Any = channel.stream_stream(V1, bytes, ServerReflectionResponse.FromString)
+        call = method()
         await call.write(ServerReflectionRequest(list_services="").SerializeToString())
         assert len((await call.read()).list_services_response.service) == len(SERVICES) - 1
         await asyncio.wait_for(frontend.drain(100 * PATIENCE_S), PATIENCE_S)
-        assert await call.read() is grpc.aio.EOF
+        assert await call.read() is END
         assert await call.code() is grpc.StatusCode.OK
 
 
