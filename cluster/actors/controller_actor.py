@@ -240,7 +240,11 @@ class ControllerActor:
         self._handle(StreamsConfigured({model.name: self._stream_options(model) for model in models.models}))
 
     def _stream_options(self, model: ModelConfig) -> StreamOptions:
-        return StreamOptions(replicas=self._options.replicas_per_version, labels=tuple(sorted(model.version_labels.items())))
+        return StreamOptions(
+            replicas=self._options.replicas_per_version,
+            labels=tuple(sorted(model.version_labels.items())),
+            request_logging=model.request_logging,
+        )
 
     async def _start(self) -> None:
         models = await asyncio.to_thread(self._models_store.load)

@@ -36,7 +36,8 @@ MAY_IMPORT: dict[str, tuple[str, ...] | None] = {
     "servables.json_codec": PURE_SERVABLES,
     "servables.hashmap": PURE_SERVABLES,
     "servables.saved_model": PURE_SERVABLES,
-    "servables.frontend": PURE_SERVABLES,
+    "servables.request_log": PURE_SERVABLES,
+    "servables.frontend": (*PURE_SERVABLES, "servables.request_log"),
     "servables.warmup": (*PURE_SERVABLES, "servables.frontend"),  # reads requests as a frontend does
     "servables.deployment": (
         *PURE_SERVABLES,
@@ -65,6 +66,7 @@ NEVER_IMPORTS: dict[str, tuple[str, ...]] = {
     "servables.saved_model": ("ray", "grpc", "asyncio"),
     "servables.frontend": HEAVY,
     "servables.warmup": (*HEAVY, "grpc"),
+    "servables.request_log": (*HEAVY, "grpc"),
     "servables.deployment": ("tensorflow", "tensorflow_serving"),
     "cluster.actors": ("tensorflow", "tensorflow_serving", "grpc"),
 }
@@ -81,6 +83,7 @@ NEVER_LOADS: dict[str, tuple[str, ...]] = {
     "servables.batching": (*HEAVY, "grpc"),
     "servables.json_codec": (*HEAVY, "grpc"),
     "servables.warmup": (*HEAVY, "grpc"),
+    "servables.request_log": (*HEAVY, "grpc"),
     "servables.frontend": HEAVY,
 }
 
