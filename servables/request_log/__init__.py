@@ -8,5 +8,4 @@ request_logger   the logs of all models of a frontend, and the thread that write
 record_queue     what waits for the thread; bounded, and never waited for
 record_sink      where records go
 record_files     ... local files that are rotated, renamed when they are complete, and bounded together
-warmup_file      records of such files as a version's warm-up file: `python -m servables.request_log.warmup_file`
 """

@@ -38,7 +38,8 @@ MAY_IMPORT: dict[str, tuple[str, ...] | None] = {
     "servables.saved_model": PURE_SERVABLES,
     "servables.request_log": PURE_SERVABLES,
     "servables.frontend": (*PURE_SERVABLES, "servables.request_log"),
-    "servables.warmup": (*PURE_SERVABLES, "servables.frontend"),  # reads requests as a frontend does
+    # Reads requests as a frontend does, from files as its request log writes them too.
+    "servables.warmup": (*PURE_SERVABLES, "servables.frontend", "servables.request_log"),
     "servables.deployment": (
         *PURE_SERVABLES,
         "servables.platforms",
