@@ -42,6 +42,8 @@ from servables.deployment.frontend_replica import ServeFrontendFleet
 from servables.deployment.gpu_holder import GpuNodeWatch
 from servables.deployment.serve_applications import start_serve
 from servables.frontend.frontend import FrontendOptions
+from servables.request_log.record_files import FileLimits
+from servables.request_log.request_logger import RequestLogLimits
 from servables.servable import PlatformOptions
 from servables.warmup.warmup import WarmupOptions
 
@@ -114,6 +116,7 @@ class Server:
             ),
             config.batching,
             warmup_options(options),
+            logs=options.log_options,
         )
         fleet = ServeFrontendFleet(
             self.name,
@@ -122,9 +125,16 @@ class Server:
             self._controller,
             options.frontends_per_node,
             options.drain_timeout_s,
+            options.log_options,
         )
         _actor(ManagerActor, manager_name(self.name)).remote(
-            loaders, fleet, GpuNodeWatch(self.name), self._controller, self._store, _ACCEPTING + self.name
+            loaders,
+            fleet,
+            GpuNodeWatch(self.name),
+            self._controller,
+            self._store,
+            _ACCEPTING + self.name,
+            options.log_options,
         )
 
     def _start_controller(self, config: ServerConfig) -> None:
@@ -140,7 +150,13 @@ class Server:
             allow_labels_for_unavailable=options.allow_version_labels_for_unavailable_models,
         )
         _actor(ControllerActor, controller_name(self.name)).remote(
-            controller_options, self._models(config), self._source, self._manager, self._store, _CHECKPOINT + self.name
+            controller_options,
+            self._models(config),
+            self._source,
+            self._manager,
+            self._store,
+            _CHECKPOINT + self.name,
+            options.log_options,
         )
 
     def _start_source(self, config: ServerConfig) -> None:
@@ -156,7 +172,12 @@ class Server:
             last = ModelConfigStore(self._store, _CONFIG_FILE + self.name, config.models)
             config_file = ConfigFile(path, float(options.model_config_file_poll_wait_seconds), last)
         _actor(SourceActor, source_name(self.name)).remote(
-            make_source, self._models(config), self._controller, float(options.file_system_poll_wait_seconds), config_file
+            make_source,
+            self._models(config),
+            self._controller,
+            float(options.file_system_poll_wait_seconds),
+            config_file,
+            options.log_options,
         )
 
     def _models(self, config: ServerConfig) -> ModelConfigStore:
@@ -283,6 +304,14 @@ def frontend_options(options: ServerOptions) -> FrontendOptions:
         rest_api_timeout_s=options.rest_api_timeout_in_ms / 1e3 if options.rest_api_timeout_in_ms > 0 else None,
         enable_cors=options.rest_api_enable_cors_support,
         tensor_content=options.enable_serialization_as_tensor_content,
+        access_log=options.access_log,
+        request_log_limits=RequestLogLimits(
+            files=FileLimits(
+                max_file_bytes=options.request_log_max_file_bytes,
+                max_file_age_s=float(options.request_log_max_file_age_seconds),
+                max_total_bytes=options.request_log_max_total_bytes,
+            )
+        ),
     )
 
 

@@ -15,6 +15,7 @@ from cluster.actors.actor_link import ActorLink
 from cluster.actors.checkpoint_store import CheckpointStore
 from cluster.actors.model_config_store import ModelConfigStore
 from cluster.actors.notification import Notification
+from cluster.config.log_options import LogOptions, configure_logging
 from cluster.config.model_config import ModelConfig, ModelServerConfig
 from cluster.config.model_reload import check_reload
 from cluster.core.aspired_versions_state import AspiredVersionsState, Options
@@ -97,7 +98,10 @@ class ControllerActor:
         manager: ActorLink,
         store: CheckpointStore,
         checkpoint_key: str,
+        logs: LogOptions | None = None,
     ) -> None:
+        if logs is not None:
+            configure_logging(logs)
         self._options = options
         self._state = AspiredVersionsState(options.state, uuid.uuid4().hex[:12])
         self._models_store = models

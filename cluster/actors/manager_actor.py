@@ -14,6 +14,7 @@ from cluster.actors.checkpoint_store import CheckpointStore
 from cluster.actors.fleet import FrontendFleet, LoaderFactory, NodeWatch
 from cluster.actors.replica_board import ReplicaBoard
 from cluster.actors.serving_map_feed import ServingMapFeed
+from cluster.config.log_options import LogOptions, configure_logging
 from cluster.core.acknowledgements import FrontendReport
 from cluster.core.errors import AspiredError, Internal
 from cluster.core.events import (
@@ -69,7 +70,10 @@ class ManagerActor:
         controller: ActorLink,
         store: CheckpointStore,
         checkpoint_key: str,
+        logs: LogOptions | None = None,
     ) -> None:
+        if logs is not None:
+            configure_logging(logs)
         self._loaders = loaders
         self._fleet = fleet
         self._node_watch = node_watch

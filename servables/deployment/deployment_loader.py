@@ -14,6 +14,7 @@ from ray import serve
 from cluster.actors.actor_link import ActorLink
 from cluster.actors.replica_board import ReplicaBoard
 from cluster.config.batching_parameters import BatchingParameters
+from cluster.config.log_options import LogOptions
 from cluster.config.names import application_name, parse_application_name
 from cluster.core.errors import AspiredError, Cancelled, Internal
 from cluster.core.instructions import Load
@@ -162,6 +163,7 @@ class DeploymentLoaderFactory:
         batching: BatchingParameters | None,
         warmup: WarmupOptions | None = None,
         direct_threads: int | None = None,
+        logs: LogOptions | None = None,
     ) -> None:
         self._server_name = server_name
         self._manager = manager
@@ -169,6 +171,7 @@ class DeploymentLoaderFactory:
         self._batching = batching
         self._warmup = warmup or WarmupOptions()
         self._direct_threads = direct_threads
+        self._logs = logs or LogOptions()
         self._applications = ServeApplications()
 
     def loader(self, load: Load, board: ReplicaBoard) -> Loader:
@@ -183,6 +186,7 @@ class DeploymentLoaderFactory:
             batching=self._batching,
             direct_threads=self._direct_threads or max(2, 2 * (os.cpu_count() or 1)),
             warmup=self._warmup,
+            logs=self._logs,
         )
         return DeploymentLoader(spec, board, self._applications)
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 
 from cluster.core.errors import Unavailable
 from cluster.core.serving_map import ServingMap
+from servables.frontend.access_log import AccessLog
 from servables.frontend.frame_channel import FrameChannelFactory
 from servables.frontend.grpc_listener import GrpcListener
 from servables.frontend.grpc_services import GrpcServices
@@ -33,6 +34,7 @@ class FrontendOptions:
     """What a frontend is told. A port of 0 turns its protocol off; `rest_api_timeout_s` None sets no limit.
 
     `tensor_content`: gRPC Predict answers carry raw bytes in place of typed fields.
+    `access_log`: a line of the log for each request.
     """
 
     host: str = "0.0.0.0"
@@ -42,6 +44,7 @@ class FrontendOptions:
     rest_api_timeout_s: float | None = 30.0
     enable_cors: bool = False
     tensor_content: bool = False
+    access_log: bool = False
     http_limits: HttpLimits = field(default_factory=HttpLimits)
     router_limits: RouterLimits = field(default_factory=RouterLimits)
     request_log_limits: RequestLogLimits = field(default_factory=RequestLogLimits)
@@ -64,10 +67,12 @@ class Frontend:
         self._router = ServableRouter(channel_factory, options.router_limits)
         self.request_logger = RequestLogger(frontend_id, options.request_log_limits)
         inference = Inference(self._router, self.request_logger.logs)
-        self._grpc = GrpcServices(inference, control, tensor_content=options.tensor_content)
+        access_log = AccessLog() if options.access_log else None
+        self._grpc = GrpcServices(inference, control, tensor_content=options.tensor_content, access_log=access_log)
         self._grpc_listener = GrpcListener(self._grpc.handlers())
         rest = Rest(inference, RestOptions(timeout_s=options.rest_api_timeout_s, enable_cors=options.enable_cors))
-        self._http_listener = HttpListener(rest.handle, options.http_limits)
+        handler = access_log.http(rest.handle) if access_log is not None else rest.handle
+        self._http_listener = HttpListener(handler, options.http_limits)
         self._rest_socket: socket.socket | None = None
         self._grpc_socket: socket.socket | None = None
 

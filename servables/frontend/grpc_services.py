@@ -29,6 +29,7 @@ from cluster.protos import (
     ReloadConfigResponse,
 )
 from servables.examples import input_to_examples
+from servables.frontend.access_log import AccessLog, Context
 from servables.frontend.error_mapping import grpc_message, grpc_status
 from servables.frontend.inference import (
     ExampleResults,
@@ -60,8 +61,6 @@ MODEL_SERVICE = "tensorflow.serving.ModelService"
 _SIGNATURE_DEF = "signature_def"
 _SIGNATURE_DEF_MAP_URL = "type.googleapis.com/tensorflow.serving.SignatureDefMap"
 
-# grpc.aio's types are generic over messages; here both sides are bytes.
-Context = grpc.aio.ServicerContext[bytes, bytes]
 Method = Callable[[bytes, float | None], Awaitable[bytes]]
 M = TypeVar("M", bound=Message)
 
@@ -69,11 +68,19 @@ M = TypeVar("M", bound=Message)
 class GrpcServices:
     """The methods by name, each from a request's bytes to the answer's. `in_flight` counts those without an answer."""
 
-    def __init__(self, inference: Inference, control: ServerControl, *, tensor_content: bool = False) -> None:
+    def __init__(
+        self,
+        inference: Inference,
+        control: ServerControl,
+        *,
+        tensor_content: bool = False,
+        access_log: AccessLog | None = None,
+    ) -> None:
         """`tensor_content`: Predict answers carry raw bytes in place of typed fields, which clients must expect."""
         self._inference = inference
         self._control = control
         self._tensor_content = tensor_content
+        self._access_log = access_log
         self.in_flight = 0
 
     def handlers(self) -> Sequence[grpc.GenericRpcHandler[Any, Any]]:
@@ -208,7 +215,7 @@ class GrpcServices:
             await context.abort(grpc_status(code), grpc_message(message))
             raise AssertionError("abort raises")
 
-        return behave
+        return behave if self._access_log is None else self._access_log.grpc(f"/{service}/{name}", behave)
 
 
 def _parsed(message_type: type[M], request_bytes: bytes) -> M:

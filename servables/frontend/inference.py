@@ -30,6 +30,7 @@ from cluster.core.servable_id import ServableId
 from cluster.core.servable_state import ServableState
 from cluster.core.serving_map import ServableEntry
 from servables.classification import classification_call, classifications, regression_call, regressions
+from servables.frontend.access_log import note_model
 from servables.frontend.servable_router import ServableRouter
 from servables.request_log.request_log import MakeLog, RequestLog
 from servables.servable import Array
@@ -120,7 +121,10 @@ class Inference:
         """The version that would answer now (TF Serving: `ServerCore::ServableRequestFromModelSpec`)."""
         if not spec.name:
             raise InvalidArgument("ModelSpec has no name specified.")
-        return self._router.resolve(spec.name, spec.version, spec.label)
+        note_model(spec.name)
+        entry = self._router.resolve(spec.name, spec.version, spec.label)
+        note_model(entry.id.name, entry.id.version)
+        return entry
 
     async def predict(self, spec: ModelSpec, decode: DecodeCall, timeout_s: float | None) -> Prediction:
         """Runs one call; `timeout_s` covers all of it, waiting and running included."""
@@ -189,6 +193,7 @@ class Inference:
 
         TF Serving: `model_servers/get_model_status_impl.cc`.
         """
+        note_model(spec.name)
         states = [state for state in self._router.serving_map.states if state.id.name == spec.name]
         if spec.version is not None:
             states = [state for state in states if state.id.version == spec.version]

@@ -23,6 +23,7 @@ from google.protobuf.message import Message
 
 from cluster.core.errors import AspiredError, Code, FailedPrecondition, InvalidArgument, Status
 from cluster.protos import GetModelMetadataResponse, SignatureDefMap
+from servables.frontend.access_log import note_model
 from servables.frontend.error_mapping import http_status
 from servables.frontend.http_listener import JSON_HEADERS, Headers, HttpRequest, HttpResponse
 from servables.frontend.inference import (
@@ -120,6 +121,7 @@ class Rest:
             target = _parse_target(request.method, _path(request.target))
             if target.error is not None:
                 return self._with_cors(target.error)
+            note_model(target.spec.name)
             if request.method == "GET":
                 answer = self._metadata(target.spec) if target.verb == "metadata" else self._status(target.spec)
             else:
