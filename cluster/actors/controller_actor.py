@@ -263,9 +263,10 @@ class ControllerActor:
         self._observed.set()
 
     def _handle(self, event: Event) -> None:
-        if not isinstance(event, TimePassed):
-            logger.info("%s", event if not isinstance(event, ClusterObserved) else "cluster observed")
         instructions = self._state.handle(event, time.monotonic())
+        # Sources say the same again and again.
+        level = logging.INFO if instructions else logging.DEBUG
+        logger.log(level, "%s", event if not isinstance(event, ClusterObserved) else "cluster observed")
         self._handled += 1
         if instructions:
             self._instructions.put_nowait(instructions)
