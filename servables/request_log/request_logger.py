@@ -48,7 +48,8 @@ class RequestLogger:
         await logger.close()                              writes what waits, and completes the files
 
     `configure`, `offer` and `close` belong to one event loop. `logs` stays the same object. Nothing here fails or delays a
-    request: what cannot be written in time is dropped and counted.
+    request: what cannot be written in time is dropped and counted. `known` has every model that has ever been logged, for its
+    counts.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class RequestLogger:
     ) -> None:
         limits = limits or RequestLogLimits()
         self.logs: dict[str, ModelRequestLog] = {}
+        self.known: dict[str, ModelRequestLog] = {}
         self._frontend_id = frontend_id
         self._file_limits = limits.files
         self._chance = chance
@@ -71,14 +73,15 @@ class RequestLogger:
         self._thread: threading.Thread | None = None
 
     def configure(self, request_logging: Mapping[str, RequestLogging]) -> None:
-        """Logs these models' requests from now on, and no others; a model that stays keeps its counts."""
+        """Logs these models' requests from now on, and no others."""
         for model in self.logs.keys() - request_logging.keys():
             del self.logs[model]
         for model, config in request_logging.items():
-            if model in self.logs:
-                self.logs[model].config = config
-            else:
-                self.logs[model] = ModelRequestLog(config, self._queue, self._chance, self._clock)
+            log = self.known.get(model)
+            if log is None:
+                log = self.known[model] = ModelRequestLog(config, self._queue, self._chance, self._clock)
+            log.config = config
+            self.logs[model] = log
         self._writer.prefixes = frozenset(config.filename_prefix for config in request_logging.values())
         self._queue.nudge()
         if self._thread is None and self.logs:

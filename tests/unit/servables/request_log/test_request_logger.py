@@ -125,14 +125,23 @@ async def test_a_model_that_is_no_longer_logged_has_its_file_completed(world: Wo
     assert logs == {}
 
 
-async def test_another_config_changes_where_and_how_much_and_keeps_the_counts(world: World) -> None:
+async def test_counts_go_on_when_a_model_is_logged_again(world: World) -> None:
+    world.offer()
+    world.logger.configure({})
+    assert world.logger.known.keys() == {"m"}
+    world.logger.configure({"m": RequestLogging("/logs/m", 1.0)})
+    world.offer()
+    await world.logger.close()
+    assert world.logger.known["m"].records == 2
+
+
+async def test_another_config_changes_where_requests_are_logged(world: World) -> None:
     world.offer("a")
     world.logger.configure({"m": RequestLogging("/elsewhere/m", 1.0)})
     world.offer("b")
     await world.logger.close()
     assert names_in(world.sink.completed[0]) == ["a"]
     assert names_in(world.sinks["/elsewhere/m"].completed[0]) == ["b"]
-    assert world.logger.logs["m"].records == 2
 
 
 async def test_what_has_no_room_is_dropped_and_counted_and_nobody_waits() -> None:
