@@ -23,7 +23,7 @@ ENTRY_POINT = ROOT / "scripts" / "docker_entrypoint"
 PORTS = {8500, 8501}
 STAND_IN = f"""#!{sys.executable}
 import json, os, signal, sys
-signal.signal(signal.SIGTERM, lambda *_: (print("terminated", flush=True), sys.exit(7)))
+signal.signal(signal.SIGTERM, lambda *_: (os.write(1, b"terminated\\n"), os._exit(7)))
 print(json.dumps([os.getpid(), *sys.argv[1:]]), flush=True)
 signal.pause()
 """
