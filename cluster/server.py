@@ -116,11 +116,12 @@ class Server:
             ),
             config.batching,
             warmup_options(options),
+            per_version_batching=options.enable_per_model_batching_parameters,
             logs=options.log_options,
         )
         fleet = ServeFrontendFleet(
             self.name,
-            frontend_options(options),
+            frontend_options(config),
             self._manager,
             self._controller,
             options.frontends_per_node,
@@ -134,6 +135,7 @@ class Server:
             self._controller,
             self._store,
             _ACCEPTING + self.name,
+            _METRICS + self.name,
             options.log_options,
         )
 
@@ -242,7 +244,7 @@ class Server:
         self._try(self._manager, "remove_frontends", timeout_s=REMOVE_TIMEOUT_S + CALL_TIMEOUT_S)
 
     def _forget(self) -> None:
-        for kind in (_RECORD, _CHECKPOINT, _ACCEPTING, _MODELS, _CONFIG_FILE):
+        for kind in (_RECORD, _CHECKPOINT, _ACCEPTING, _MODELS, _CONFIG_FILE, _METRICS):
             self._store.delete(kind + self.name)
 
     def _try(self, link: ActorLink, method: str, *args: Any, timeout_s: float = CALL_TIMEOUT_S) -> Any:
@@ -294,8 +296,9 @@ class Server:
             raise Unavailable(f"actor {link.name} is gone; its log in Ray's session directory says why") from error
 
 
-def frontend_options(options: ServerOptions) -> FrontendOptions:
-    """What the frontends need of the flags."""
+def frontend_options(config: ServerConfig) -> FrontendOptions:
+    """What the frontends need of the config."""
+    options = config.options
     return FrontendOptions(
         host=options.host,
         grpc_port=options.port,
@@ -304,6 +307,7 @@ def frontend_options(options: ServerOptions) -> FrontendOptions:
         rest_api_timeout_s=options.rest_api_timeout_in_ms / 1e3 if options.rest_api_timeout_in_ms > 0 else None,
         enable_cors=options.rest_api_enable_cors_support,
         tensor_content=options.enable_serialization_as_tensor_content,
+        metrics_path=config.metrics_path,
         access_log=options.access_log,
         request_log_limits=RequestLogLimits(
             files=FileLimits(
@@ -333,6 +337,7 @@ _CHECKPOINT = "checkpoint/"
 _ACCEPTING = "accepting/"
 _MODELS = "models/"
 _CONFIG_FILE = "config-file/"
+_METRICS = "metrics/"
 
 
 def _actor(actor_class: type, name: str) -> Any:

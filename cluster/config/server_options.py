@@ -355,9 +355,8 @@ class ServerOptions:
     monitoring_config_file: str = flag(
         "",
         Group.OPERATIONS,
-        "Text file with a MonitoringConfig: Prometheus metrics on the REST port.",
+        "Text file with a MonitoringConfig: Prometheus metrics of the whole server on every REST port.",
         metavar="FILE",
-        meanwhile="no metrics are exported",
     )
     enable_profiler: bool = flag(
         True,

@@ -163,6 +163,8 @@ class DeploymentLoaderFactory:
         batching: BatchingParameters | None,
         warmup: WarmupOptions | None = None,
         direct_threads: int | None = None,
+        *,
+        per_version_batching: bool = False,
         logs: LogOptions | None = None,
     ) -> None:
         self._server_name = server_name
@@ -171,6 +173,7 @@ class DeploymentLoaderFactory:
         self._batching = batching
         self._warmup = warmup or WarmupOptions()
         self._direct_threads = direct_threads
+        self._per_version_batching = per_version_batching
         self._logs = logs or LogOptions()
         self._applications = ServeApplications()
 
@@ -186,6 +189,7 @@ class DeploymentLoaderFactory:
             batching=self._batching,
             direct_threads=self._direct_threads or max(2, 2 * (os.cpu_count() or 1)),
             warmup=self._warmup,
+            per_version_batching=self._per_version_batching,
             logs=self._logs,
         )
         return DeploymentLoader(spec, board, self._applications)

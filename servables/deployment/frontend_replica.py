@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from ray import serve
 
 from cluster.actors.actor_link import ActorLink
+from cluster.actors.metrics_reporter import MetricsReporter, report_to
 from cluster.config.log_options import LogOptions, configure_logging
 from cluster.config.model_config import ModelServerConfig
 from cluster.config.names import frontend_name
 from cluster.core.acknowledgements import FrontendReport
 from cluster.core.errors import AspiredError, Status
+from cluster.core.metrics import CellKey, Value
 from cluster.core.serving_map import Epoch, ServableEntry, ServingMap
 from servables.deployment.handle_channel import HandleChannel
 from servables.deployment.serve_applications import SERVE_ENVIRONMENT, ServeApplications
@@ -30,11 +32,12 @@ DRAINING_POLL_S = 0.05
 logger = logging.getLogger(__name__)
 
 
-class ControllerLink(ServerControl):
-    """The controller actor, as a frontend sees it."""
+class ControlLinks(ServerControl):
+    """The controller and the manager, as a frontend's handlers see them."""
 
-    def __init__(self, controller: ActorLink) -> None:
+    def __init__(self, controller: ActorLink, manager: ActorLink) -> None:
         self._controller = controller
+        self._manager = manager
 
     async def reload(self, models: ModelServerConfig) -> Status:
         status: Status = await self._controller.call("reload", models)
@@ -43,6 +46,10 @@ class ControllerLink(ServerControl):
     async def models(self) -> ModelServerConfig:
         models: ModelServerConfig = await self._controller.call("models")
         return models
+
+    async def metrics(self) -> Mapping[CellKey, Value]:
+        values: Mapping[CellKey, Value] = await self._manager.call("collect_metrics")
+        return values
 
 
 class FrontendReplica:
@@ -61,13 +68,14 @@ class FrontendReplica:
         self._drain_timeout_s = drain_timeout_s
         self._id = serve.get_replica_context().replica_id.unique_id
         self._node_id = ray.get_runtime_context().get_node_id()
-        self._frontend = Frontend(options, self._channel, ControllerLink(controller), self._id)
+        self._frontend = Frontend(options, self._channel, ControlLinks(controller, manager), self._id)
         self._applied = Epoch()
         self._accepting = False
         self._draining = False
         self._error = ""
         await self._bind()
-        self._tasks = [asyncio.get_running_loop().create_task(self._follow())]
+        reporter = MetricsReporter(self._id, self._frontend.cells, report_to(manager))
+        self._tasks = [asyncio.get_running_loop().create_task(work) for work in (self._follow(), reporter.run())]
 
     def _channel(self, entry: ServableEntry) -> FrameChannel:
         return HandleChannel(entry, self._id)
