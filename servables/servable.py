@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,16 +19,19 @@ Array = NDArray[np.generic]
 class PlatformOptions:
     """What a platform may need to know to load a version; each platform reads what concerns it.
 
+    `session_config` is a serialized ConfigProto; the numbers of threads, where they are not 0, win over it.
     `gpu` is the index of the device that the process may use (already visible as its only one), None on CPUs.
     """
 
     saved_model_tags: tuple[str, ...] = ("serve",)
     intra_op_parallelism_threads: int = 0
     inter_op_parallelism_threads: int = 0
+    session_config: bytes = b""
     gpu: int | None = None
     gpu_memory_bytes: int | None = None
     prefer_tflite_model: bool = False
-    extra: Mapping[str, str] = field(default_factory=dict)
+    num_tflite_pools: int = 1
+    num_tflite_interpreters_per_pool: int = 1
 
 
 class Servable(ABC):
@@ -66,7 +69,7 @@ class Platform(ABC):
     name: str
 
     @abstractmethod
-    def check(self, path: str) -> None:
+    def check(self, path: str, options: PlatformOptions) -> None:
         """Cheap look at the files, in a process without the platform's libraries: raises NotFound for what can never load."""
 
     @abstractmethod

@@ -210,66 +210,63 @@ class ServerOptions:
     enable_signature_method_name_check: bool = flag(
         False,
         Group.TENSORFLOW,
-        "Let Classify and Regress use only signatures with their own method_name.",
-        meanwhile="method names are not checked",
+        "Let Classify and Regress use only signatures with their own method_name, which exports of TF2 do not have.",
     )
     tensorflow_session_config_file: str = flag(
         "",
         Group.TENSORFLOW,
-        "Text file with a ConfigProto for the sessions.",
+        "Text file with a ConfigProto for the sessions. Flags that say the same win over it.",
         metavar="FILE",
-        meanwhile="sessions run with the flags above",
     )
     platform_config_file: str = flag(
         "",
         Group.TENSORFLOW,
-        "Text file with a PlatformConfigMap.",
+        "Text file with a PlatformConfigMap. It alone then says how to batch and warm up, which tags to load, how sessions run "
+        "and whether TFLite is preferred: flags for these are ignored.",
         metavar="FILE",
-        meanwhile="platforms run with the flags above",
     )
     per_process_gpu_memory_fraction: float = flag(
         0.0,
         Group.TENSORFLOW,
-        "Part of a GPU's memory that TensorFlow takes.",
+        "Part of each GPU's memory that the versions on it may take together; 0 is all of it.",
         metavar="FRACTION",
         minimum=0,
         maximum=1,
-        meanwhile="each version takes what it is estimated to need",
     )
     prefer_tflite_model: bool = flag(
-        False, Group.TENSORFLOW, "Serve model.tflite where a version has one.", meanwhile="saved_model.pb is served"
+        False, Group.TENSORFLOW, "Serve model.tflite where a version has one, else its saved_model.pb."
     )
     num_tflite_pools: int = flag(
         os.cpu_count() or 1,
         Group.TENSORFLOW,
-        "Pools of TFLite interpreters.",
+        "Pools of TFLite interpreters in a replica; as many runs go side by side as there are interpreters.",
         metavar="COUNT",
         default_text="CPUs",
-        meanwhile="no TFLite model is served",
+        minimum=1,
+        maximum=1000,
     )
     num_tflite_interpreters_per_pool: int = flag(
-        1, Group.TENSORFLOW, "TFLite interpreters in each pool.", metavar="COUNT", meanwhile="no TFLite model is served"
+        1, Group.TENSORFLOW, "TFLite interpreters in each pool.", metavar="COUNT", minimum=1, maximum=1000
     )
     xla_cpu_compilation_enabled: bool = flag(
-        False, Group.TENSORFLOW, "Compile graphs with XLA on CPUs.", meanwhile="graphs are not compiled"
+        False, Group.TENSORFLOW, "XLA always compiles the functions that a model marks for it.", needless=True
     )
     xla_gpu_compilation_enabled: bool = flag(
-        False, Group.TENSORFLOW, "Compile graphs with XLA on GPUs.", meanwhile="graphs are not compiled"
+        False, Group.TENSORFLOW, "XLA always compiles the functions that a model marks for it.", needless=True
     )
     mixed_precision: str = flag(
         "",
         Group.TENSORFLOW,
-        "Run graphs in mixed precision: bfloat16.",
+        "Compute in bfloat16 what loses little by it, on CPUs that have instructions for that: bfloat16.",
         metavar="TYPE",
         choices=("", "bfloat16"),
-        meanwhile="graphs run in the precision they were saved with",
     )
     thread_pool_factory_config_file: str = flag(
         "",
         Group.TENSORFLOW,
-        "Text file with a ThreadPoolFactoryConfig.",
+        "There is no thread pool factory that a file could name: sessions use TensorFlow's own pools.",
         metavar="FILE",
-        meanwhile="sessions use TensorFlow's own thread pools",
+        needless=True,
     )
     skip_initialize_tpu: bool = flag(False, Group.TENSORFLOW, "There are no TPUs to initialize.", needless=True)
 

@@ -36,8 +36,8 @@ from servables.request_log.request_logger import RequestLogger, RequestLogLimits
 class FrontendOptions:
     """What a frontend is told. A port of 0 turns its protocol off; `rest_api_timeout_s` None sets no limit.
 
-    `tensor_content`: gRPC Predict answers carry raw bytes in place of typed fields. `metrics_path`: where REST has Prometheus's
-    metrics, empty for nowhere. `access_log`: a line of the log for each request.
+    `tensor_content`: gRPC Predict answers carry raw bytes in place of typed fields. `check_method_names`: see `Inference`.
+    `metrics_path`: where REST has Prometheus's metrics, empty for nowhere. `access_log`: a line of the log for each request.
     """
 
     host: str = "0.0.0.0"
@@ -48,6 +48,7 @@ class FrontendOptions:
     enable_cors: bool = False
     tensor_content: bool = False
     metrics_path: str = ""
+    check_method_names: bool = False
     access_log: bool = False
     http_limits: HttpLimits = field(default_factory=HttpLimits)
     router_limits: RouterLimits = field(default_factory=RouterLimits)
@@ -71,7 +72,7 @@ class Frontend:
         self.cells = MetricCells()
         self._router = ServableRouter(channel_factory, options.router_limits)
         self._request_logger = RequestLogger(frontend_id, options.request_log_limits, self.cells)
-        inference = Inference(self._router, RequestMetrics(self.cells), self._request_logger.logs)
+        inference = Inference(self._router, RequestMetrics(self.cells), options.check_method_names, self._request_logger.logs)
         access_log = AccessLog() if options.access_log else None
         self._grpc = GrpcServices(inference, control, tensor_content=options.tensor_content, access_log=access_log)
         self._grpc_listener = GrpcListener(self._grpc.handlers())

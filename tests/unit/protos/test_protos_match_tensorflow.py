@@ -14,18 +14,19 @@ import pytest
 from google.protobuf.descriptor_pb2 import DescriptorProto, FieldDescriptorProto, FileDescriptorProto, FileDescriptorSet
 
 from cluster import protos
-from cluster.protos import config_schema, serving_schema, tensorflow_schema
+from cluster.protos import config_schema, serving_schema, session_schema, tensorflow_schema
 
 _NOT_IN_THE_PIP_PACKAGE = {
     "tensorflow_serving/apis/internal/serialized_input.proto",
     "tensorflow_serving/config/monitoring_config.proto",
     "tensorflow_serving/config/ssl_config.proto",
+    "tensorflow_serving/servables/tensorflow/saved_model_bundle_source_adapter.proto",
     "tensorflow_serving/servables/tensorflow/session_bundle_config.proto",
     "tensorflow_serving/servables/tensorflow/thread_pool_factory_config.proto",
 }
 _PATHS = [
     file.path
-    for file in (*tensorflow_schema.FILES, *config_schema.FILES, *serving_schema.FILES)
+    for file in (*tensorflow_schema.FILES, *session_schema.FILES, *config_schema.FILES, *serving_schema.FILES)
     if file.path not in _NOT_IN_THE_PIP_PACKAGE
 ]
 _LEFT_OUT = {"SessionRunLog": {"request", "response"}}
