@@ -42,6 +42,8 @@ from servables.deployment.frontend_replica import ServeFrontendFleet
 from servables.deployment.gpu_holder import GpuNodeWatch
 from servables.deployment.serve_applications import start_serve
 from servables.frontend.frontend import FrontendOptions
+from servables.request_log.record_files import FileLimits
+from servables.request_log.request_logger import RequestLogLimits
 from servables.servable import PlatformOptions
 from servables.warmup.warmup import WarmupOptions
 
@@ -119,6 +121,7 @@ class Server:
             config.batching,
             warmup_options(options),
             per_version_batching=options.enable_per_model_batching_parameters,
+            logs=options.log_options,
         )
         fleet = ServeFrontendFleet(
             self.name,
@@ -127,6 +130,7 @@ class Server:
             self._controller,
             options.frontends_per_node,
             options.drain_timeout_s,
+            options.log_options,
         )
         _actor(ManagerActor, manager_name(self.name)).remote(
             loaders,
@@ -136,6 +140,7 @@ class Server:
             self._store,
             _ACCEPTING + self.name,
             _METRICS + self.name,
+            options.log_options,
         )
 
     def _start_controller(self, config: ServerConfig) -> None:
@@ -151,7 +156,13 @@ class Server:
             allow_labels_for_unavailable=options.allow_version_labels_for_unavailable_models,
         )
         _actor(ControllerActor, controller_name(self.name)).remote(
-            controller_options, self._models(config), self._source, self._manager, self._store, _CHECKPOINT + self.name
+            controller_options,
+            self._models(config),
+            self._source,
+            self._manager,
+            self._store,
+            _CHECKPOINT + self.name,
+            options.log_options,
         )
 
     def _start_source(self, config: ServerConfig) -> None:
@@ -167,7 +178,12 @@ class Server:
             last = ModelConfigStore(self._store, _CONFIG_FILE + self.name, config.models)
             config_file = ConfigFile(path, float(options.model_config_file_poll_wait_seconds), last)
         _actor(SourceActor, source_name(self.name)).remote(
-            make_source, self._models(config), self._controller, float(options.file_system_poll_wait_seconds), config_file
+            make_source,
+            self._models(config),
+            self._controller,
+            float(options.file_system_poll_wait_seconds),
+            config_file,
+            options.log_options,
         )
 
     def _models(self, config: ServerConfig) -> ModelConfigStore:
@@ -302,6 +318,14 @@ def frontend_options(config: ServerConfig) -> FrontendOptions:
         tensor_content=options.enable_serialization_as_tensor_content,
         metrics_path=config.metrics_path,
         check_method_names=options.enable_signature_method_name_check,
+        access_log=options.access_log,
+        request_log_limits=RequestLogLimits(
+            files=FileLimits(
+                max_file_bytes=options.request_log_max_file_bytes,
+                max_file_age_s=float(options.request_log_max_file_age_seconds),
+                max_total_bytes=options.request_log_max_total_bytes,
+            )
+        ),
     )
 
 

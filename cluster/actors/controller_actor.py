@@ -18,6 +18,7 @@ from cluster.actors.controller_metrics import ControllerMetrics
 from cluster.actors.metrics_reporter import MetricsReporter, report_to
 from cluster.actors.model_config_store import ModelConfigStore
 from cluster.actors.notification import Notification
+from cluster.config.log_options import LogOptions, configure_logging
 from cluster.config.model_config import ModelConfig, ModelServerConfig
 from cluster.config.model_reload import check_reload
 from cluster.core.aspired_versions_state import AspiredVersionsState, Options
@@ -100,7 +101,10 @@ class ControllerActor:
         manager: ActorLink,
         store: CheckpointStore,
         checkpoint_key: str,
+        logs: LogOptions | None = None,
     ) -> None:
+        if logs is not None:
+            configure_logging(logs)
         self._options = options
         self._state = AspiredVersionsState(options.state, uuid.uuid4().hex[:12])
         self._models_store = models
@@ -245,7 +249,11 @@ class ControllerActor:
         self._handle(StreamsConfigured({model.name: self._stream_options(model) for model in models.models}))
 
     def _stream_options(self, model: ModelConfig) -> StreamOptions:
-        return StreamOptions(replicas=self._options.replicas_per_version, labels=tuple(sorted(model.version_labels.items())))
+        return StreamOptions(
+            replicas=self._options.replicas_per_version,
+            labels=tuple(sorted(model.version_labels.items())),
+            request_logging=model.request_logging,
+        )
 
     async def _start(self) -> None:
         models = await asyncio.to_thread(self._models_store.load)
@@ -262,9 +270,10 @@ class ControllerActor:
         self._observed.set()
 
     def _handle(self, event: Event) -> None:
-        if not isinstance(event, TimePassed):
-            logger.info("%s", event if not isinstance(event, ClusterObserved) else "cluster observed")
         instructions = self._state.handle(event, time.monotonic())
+        # Sources say the same again and again.
+        level = logging.INFO if instructions else logging.DEBUG
+        logger.log(level, "%s", event if not isinstance(event, ClusterObserved) else "cluster observed")
         self._handled += 1
         for instruction in instructions:
             if isinstance(instruction, PublishStates):

@@ -19,6 +19,7 @@ from cluster.actors.metrics_board import MetricsBoard, Round
 from cluster.actors.metrics_reporter import MetricsReporter
 from cluster.actors.replica_board import ReplicaBoard
 from cluster.actors.serving_map_feed import ServingMapFeed
+from cluster.config.log_options import LogOptions, configure_logging
 from cluster.core import metric_catalog as catalog
 from cluster.core.acknowledgements import FrontendReport
 from cluster.core.errors import AspiredError, Internal
@@ -78,7 +79,10 @@ class ManagerActor:
         store: CheckpointStore,
         checkpoint_key: str,
         metrics_key: str,
+        logs: LogOptions | None = None,
     ) -> None:
+        if logs is not None:
+            configure_logging(logs)
         self._loaders = loaders
         self._fleet = fleet
         self._node_watch = node_watch
@@ -121,7 +125,7 @@ class ManagerActor:
                 case Quiesce() | Unload():
                     self._begin_removal(instruction)
                 case PublishStates():
-                    self._feed.set_states(instruction.states, instruction.labels)
+                    self._feed.set_states(instruction.states, instruction.labels, instruction.request_logging)
 
     # -- the replicas' side
 

@@ -11,6 +11,7 @@ import re
 from dataclasses import dataclass
 
 from cluster.config.flag import Group, declared_flags, flag
+from cluster.config.log_options import LogOptions
 from cluster.config.names import SERVER_NAME
 from cluster.core.errors import ConfigError
 
@@ -148,8 +149,8 @@ class ServerOptions:
     enable_per_model_batching_parameters: bool = flag(
         False,
         Group.BATCHING,
-        "Read batching_params.pbtxt from each version's directory.",
-        meanwhile="--batching_parameters_file holds for all models",
+        "With --enable_batching: batch only versions that bring batching_params.pbtxt, by what it says; "
+        "num_batch_threads and thread_pool_name stay those of --batching_parameters_file.",
     )
 
     # Loading and unloading
@@ -329,6 +330,31 @@ class ServerOptions:
         metavar="LEVEL",
         choices=("debug", "info", "warning", "error"),
     )
+    log_format: str = flag(
+        "text",
+        Group.OPERATIONS,
+        "How Aspired's own logs are written: text, or json for one object a line.",
+        metavar="FORMAT",
+        choices=("text", "json"),
+    )
+    access_log: bool = flag(False, Group.OPERATIONS, "Log a line for each request, in the frontends' logs.")
+    request_log_max_file_bytes: int = flag(
+        64 * _MEBIBYTE,
+        Group.OPERATIONS,
+        "Size at which a file of logged requests (logging_config of a model) is complete and another is begun.",
+        metavar="BYTES",
+        minimum=1,
+    )
+    request_log_max_file_age_seconds: int = flag(
+        600, Group.OPERATIONS, "Age at which such a file is complete whatever its size.", metavar="SECONDS", minimum=1
+    )
+    request_log_max_total_bytes: int = flag(
+        10 << 30,
+        Group.OPERATIONS,
+        "What the files of one filename_prefix may take on a node; beyond it the oldest are deleted.",
+        metavar="BYTES",
+        minimum=1,
+    )
     monitoring_config_file: str = flag(
         "",
         Group.OPERATIONS,
@@ -400,6 +426,11 @@ class ServerOptions:
             raise ConfigError(f"--server_name={self.server_name}: expected 1 to 40 of the characters a-z, 0-9 and '-'")
         if not self.ray_address:
             raise ConfigError("--ray_address is empty: give local, auto or HOST:PORT")
+
+    @property
+    def log_options(self) -> LogOptions:
+        """How every process of the server logs."""
+        return LogOptions(level=self.log_level.upper(), json=self.log_format == "json")
 
     @property
     def tags(self) -> tuple[str, ...]:

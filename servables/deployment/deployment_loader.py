@@ -14,6 +14,7 @@ from ray import serve
 from cluster.actors.actor_link import ActorLink
 from cluster.actors.replica_board import ReplicaBoard
 from cluster.config.batching_parameters import BatchingParameters
+from cluster.config.log_options import LogOptions
 from cluster.config.names import application_name, parse_application_name
 from cluster.core.errors import AspiredError, Cancelled, Internal
 from cluster.core.instructions import Load
@@ -165,6 +166,7 @@ class DeploymentLoaderFactory:
         direct_threads: int | None = None,
         *,
         per_version_batching: bool = False,
+        logs: LogOptions | None = None,
     ) -> None:
         self._server_name = server_name
         self._manager = manager
@@ -173,6 +175,7 @@ class DeploymentLoaderFactory:
         self._warmup = warmup or WarmupOptions()
         self._direct_threads = direct_threads
         self._per_version_batching = per_version_batching
+        self._logs = logs or LogOptions()
         self._applications = ServeApplications()
 
     def loader(self, load: Load, board: ReplicaBoard) -> Loader:
@@ -188,6 +191,7 @@ class DeploymentLoaderFactory:
             direct_threads=self._direct_threads or max(2, 2 * (os.cpu_count() or 1)),
             warmup=self._warmup,
             per_version_batching=self._per_version_batching,
+            logs=self._logs,
         )
         return DeploymentLoader(spec, board, self._applications)
 

@@ -15,6 +15,7 @@ from ray import serve
 from cluster.actors.actor_link import ActorLink
 from cluster.actors.metrics_reporter import MetricsReporter, report_to
 from cluster.config.batching_parameters import BatchingParameters
+from cluster.config.log_options import LogOptions, configure_logging
 from cluster.core import metric_catalog as catalog
 from cluster.core.aspired_version import AspiredVersion
 from cluster.core.errors import AspiredError, Internal, NotServing, Status
@@ -63,6 +64,7 @@ class ReplicaSpec:
     batching: BatchingParameters | None
     direct_threads: int
     warmup: WarmupOptions
+    logs: LogOptions
     per_version_batching: bool = False
 
 
@@ -76,6 +78,7 @@ class VersionReplica:
     async def __init__(self, spec: ReplicaSpec, *_others: Any) -> None:  # type: ignore[misc]  # Serve awaits it
         import ray  # the context of this process, not of the one that pickled the class
 
+        configure_logging(spec.logs)
         self._spec = spec
         self._replica_id = serve.get_replica_context().replica_id.unique_id
         self._gate = ReplicaGate(str(spec.version.id))

@@ -22,6 +22,7 @@ from cluster.config.ssl_config import SSLConfig
 from cluster.core.errors import Unavailable
 from cluster.core.metrics import MetricCells
 from cluster.core.serving_map import ServingMap
+from servables.frontend.access_log import AccessLog
 from servables.frontend.frame_channel import FrameChannelFactory
 from servables.frontend.grpc_health import HEALTH_SERVICE, HealthService
 from servables.frontend.grpc_listener import GrpcListener
@@ -35,6 +36,7 @@ from servables.frontend.request_metrics import RequestMetrics
 from servables.frontend.rest import Rest, RestOptions
 from servables.frontend.servable_router import RouterLimits, ServableRouter
 from servables.frontend.server_control import ServerControl
+from servables.request_log.request_logger import RequestLogger, RequestLogLimits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +46,7 @@ class FrontendOptions:
     `tensor_content`: gRPC Predict answers carry raw bytes in place of typed fields. `check_method_names`: see `Inference`.
     `metrics_path`: where REST has Prometheus's metrics, empty for nowhere. `ssl_config` is for gRPC, over TCP and the UNIX
     socket; None serves in plain text. `health_service`, `reflection` and `profiler` add services to TF Serving's.
+    `access_log`: a line of the log for each request.
     """
 
     host: str = "0.0.0.0"
@@ -60,29 +63,40 @@ class FrontendOptions:
     tensor_content: bool = False
     metrics_path: str = ""
     check_method_names: bool = False
+    access_log: bool = False
     http_limits: HttpLimits = field(default_factory=HttpLimits)
     router_limits: RouterLimits = field(default_factory=RouterLimits)
+    request_log_limits: RequestLogLimits = field(default_factory=RequestLogLimits)
 
 
 class Frontend:
     """Used on one event loop, in the order above. Frontends of one node share its ports by SO_REUSEPORT.
 
-    What it counts is in `cells`.
+    What it counts is in `cells`. `frontend_id` tells its request logs from those of other frontends.
     """
 
-    def __init__(self, options: FrontendOptions, channel_factory: FrameChannelFactory, control: ServerControl) -> None:
+    def __init__(
+        self,
+        options: FrontendOptions,
+        channel_factory: FrameChannelFactory,
+        control: ServerControl,
+        frontend_id: str = "frontend",
+    ) -> None:
         self._options = options
         self.cells = MetricCells()
         self._router = ServableRouter(channel_factory, options.router_limits)
-        inference = Inference(self._router, RequestMetrics(self.cells), options.check_method_names)
-        self._grpc = GrpcServices(inference, control, tensor_content=options.tensor_content)
+        self._request_logger = RequestLogger(frontend_id, options.request_log_limits, self.cells)
+        inference = Inference(self._router, RequestMetrics(self.cells), options.check_method_names, self._request_logger.logs)
+        access_log = AccessLog() if options.access_log else None
+        self._grpc = GrpcServices(inference, control, tensor_content=options.tensor_content, access_log=access_log)
         self._health = HealthService() if options.health_service else None
         self._profiler = ProfilerService(self._router.profile) if options.profiler else None
         self._reflection = ReflectionService(_services(options)) if options.reflection else None
         self._grpc_listener = GrpcListener(self._grpc_handlers(), options.ssl_config, options.grpc_channel_arguments)
         rest = Rest(inference, RestOptions(timeout_s=options.rest_api_timeout_s, enable_cors=options.enable_cors))
         OperatorRoutes(lambda: self._router.serving_map, control, options.metrics_path).add_to(rest)
-        self._http_listener = HttpListener(rest.handle, options.http_limits)
+        handler = access_log.http(rest.handle) if access_log is not None else rest.handle
+        self._http_listener = HttpListener(handler, options.http_limits)
         self._rest_socket: socket.socket | None = None
         self._grpc_socket: socket.socket | None = None
 
@@ -113,7 +127,8 @@ class Frontend:
         self._rest_socket = self._grpc_socket = None
 
     def apply(self, serving_map: ServingMap) -> asyncio.Future[None]:
-        """Routes by the map from now on; see `ServableRouter.apply` for the future."""
+        """Routes, and logs requests, by the map from now on; see `ServableRouter.apply` for the future."""
+        self._request_logger.configure(serving_map.request_logging)
         return self._router.apply(serving_map)
 
     async def start(self) -> None:
@@ -128,11 +143,15 @@ class Frontend:
             await self._http_listener.start(self._rest_socket)
 
     async def drain(self, timeout_s: float) -> None:
-        """Accepts nothing more and returns when what is under way has been answered, or given up after `timeout_s`."""
+        """Accepts nothing more and returns when what is under way has been answered, or given up after `timeout_s`.
+
+        The request logs are complete then.
+        """
         for streaming in (self._health, self._reflection):
             if streaming is not None:
                 streaming.drain()
         await asyncio.gather(self._http_listener.stop(timeout_s), self._grpc_listener.stop(timeout_s))
+        await self._request_logger.close()
 
     async def close(self) -> None:
         """Ends the channels; after `drain`."""

@@ -13,6 +13,7 @@ import grpc
 from google.protobuf.message import DecodeError, Message
 
 from cluster.core.errors import AspiredError, Code, InvalidArgument
+from servables.frontend.access_log import AccessLog
 from servables.frontend.error_mapping import grpc_message, grpc_status
 
 logger = logging.getLogger(__name__)
@@ -31,8 +32,8 @@ def service(name: str, methods: Mapping[str, Handler]) -> grpc.GenericRpcHandler
     return grpc.method_handlers_generic_handler(name, dict(methods))
 
 
-def unary_unary(name: str, method: UnaryMethod) -> Handler:
-    """One request, one response. `name` is what the log calls the method."""
+def unary_unary(name: str, method: UnaryMethod, access_log: AccessLog | None = None) -> Handler:
+    """One request, one response. `name` is what the logs call the method: `package.Service/Method`."""
 
     async def behave(request_bytes: bytes, context: Context) -> bytes:
         try:
@@ -40,7 +41,8 @@ def unary_unary(name: str, method: UnaryMethod) -> Handler:
         except Exception as error:
             await _abort(context, name, error)
 
-    return grpc.unary_unary_rpc_method_handler(behave)
+    logged = behave if access_log is None else access_log.grpc(f"/{name}", behave)
+    return grpc.unary_unary_rpc_method_handler(logged)
 
 
 def unary_stream(name: str, method: Callable[[bytes], AsyncIterator[bytes]]) -> Handler:

@@ -2,35 +2,51 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import grpc
+from google.protobuf.message import Message
 
 from cluster.config.model_config import model_server_config
 from cluster.core.errors import InvalidArgument
-from cluster.core.servable_id import ServableId
 from cluster.protos import (
     ClassificationRequest,
-    ClassificationResponse,
     GetModelMetadataRequest,
     GetModelMetadataResponse,
     GetModelStatusRequest,
     MultiInferenceRequest,
     MultiInferenceResponse,
+    PredictionLog,
     PredictRequest,
-    PredictResponse,
     RegressionRequest,
-    RegressionResponse,
     ReloadConfigRequest,
     ReloadConfigResponse,
 )
 from servables.examples import input_to_examples
+from servables.frontend.access_log import AccessLog
 from servables.frontend.grpc_method import UnaryMethod, parsed, service, unary_unary
-from servables.frontend.inference import Inference, InferenceTask, ModelSpec, SignatureCall, Signatures, predict_call
+from servables.frontend.inference import (
+    ExampleResults,
+    Inference,
+    InferenceTask,
+    ModelSpec,
+    Prediction,
+    SignatureCall,
+    Signatures,
+    predict_call,
+)
+from servables.frontend.inference_messages import (
+    classification_response,
+    fill_classifications,
+    fill_regressions,
+    fill_servable,
+    predict_response,
+    regression_response,
+)
 from servables.frontend.model_status import model_status_response
 from servables.frontend.server_control import ServerControl
-from servables.proto_codec import array_to_tensor, tensor_to_array
+from servables.proto_codec import tensor_to_array
 from servables.signatures import CLASSIFY_METHOD_NAME
 
 PREDICTION_SERVICE = "tensorflow.serving.PredictionService"
@@ -42,11 +58,19 @@ _SIGNATURE_DEF_MAP_URL = "type.googleapis.com/tensorflow.serving.SignatureDefMap
 class GrpcServices:
     """The methods by name, each from a request's bytes to the answer's. `in_flight` counts those without an answer."""
 
-    def __init__(self, inference: Inference, control: ServerControl, *, tensor_content: bool = False) -> None:
+    def __init__(
+        self,
+        inference: Inference,
+        control: ServerControl,
+        *,
+        tensor_content: bool = False,
+        access_log: AccessLog | None = None,
+    ) -> None:
         """`tensor_content`: Predict answers carry raw bytes in place of typed fields, which clients must expect."""
         self._inference = inference
         self._control = control
         self._tensor_content = tensor_content
+        self._access_log = access_log
         self.in_flight = 0
 
     def handlers(self) -> Sequence[grpc.GenericRpcHandler[Any, Any]]:
@@ -80,31 +104,20 @@ class GrpcServices:
                 return predict_call(signatures, spec.signature_name, request.inputs, request.output_filter, tensor_to_array)
 
             prediction = await self._inference.predict(spec, decode, timeout_s)
-            response = PredictResponse()
-            _fill_model_spec(response.model_spec, prediction.id, prediction.signature_name)
-            for alias, array in prediction.outputs.items():
-                info = prediction.signature.outputs[alias]
-                tensor = array_to_tensor(array, info.dtype, as_content=self._tensor_content)
-                response.outputs[alias].CopyFrom(tensor)
-            return response.SerializeToString()
+            response = predict_response(prediction, tensor_content=self._tensor_content)
+            return self._logged(prediction, "predict_log", request, response, len(request_bytes))
 
     async def classify(self, request_bytes: bytes, timeout_s: float | None) -> bytes:
         request = parsed(ClassificationRequest, request_bytes)
         with self._inference.metrics.request("GRPC", request.model_spec.name, "Classify"):
             answer = await self._inference.classify(_model_spec(request), lambda: input_to_examples(request.input), timeout_s)
-            response = ClassificationResponse()
-            _fill_model_spec(response.model_spec, answer.id, answer.signature_name)
-            _fill_classifications(response.result, answer.results)
-            return response.SerializeToString()
+            return self._logged(answer, "classify_log", request, classification_response(answer), len(request_bytes))
 
     async def regress(self, request_bytes: bytes, timeout_s: float | None) -> bytes:
         request = parsed(RegressionRequest, request_bytes)
         with self._inference.metrics.request("GRPC", request.model_spec.name, "Regress"):
             answer = await self._inference.regress(_model_spec(request), lambda: input_to_examples(request.input), timeout_s)
-            response = RegressionResponse()
-            _fill_model_spec(response.model_spec, answer.id, answer.signature_name)
-            _fill_regressions(response.result, answer.results)
-            return response.SerializeToString()
+            return self._logged(answer, "regress_log", request, regression_response(answer), len(request_bytes))
 
     async def get_model_metadata(self, request_bytes: bytes, timeout_s: float | None) -> bytes:
         request = parsed(GetModelMetadataRequest, request_bytes)
@@ -116,7 +129,7 @@ class GrpcServices:
                 raise InvalidArgument(f"Metadata field {field} is not supported")
         entry = self._inference.model_metadata(spec)
         response = GetModelMetadataResponse()
-        _fill_model_spec(response.model_spec, entry.id, "")
+        fill_servable(response.model_spec, entry.id, "")
         # An entry carries its signatures as the serialized message, so they pass through unread.
         packed = response.metadata[_SIGNATURE_DEF]
         packed.type_url = _SIGNATURE_DEF_MAP_URL
@@ -134,12 +147,12 @@ class GrpcServices:
         response = MultiInferenceResponse()
         for task, answer in zip(tasks, answers, strict=True):
             result = response.results.add()
-            _fill_model_spec(result.model_spec, answer.id, answer.signature_name)
+            fill_servable(result.model_spec, answer.id, answer.signature_name)
             if task.method_name == CLASSIFY_METHOD_NAME:
-                _fill_classifications(result.classification_result, answer.results)
+                fill_classifications(result.classification_result, answer.results)
             else:
-                _fill_regressions(result.regression_result, answer.results)
-        return response.SerializeToString()
+                fill_regressions(result.regression_result, answer.results)
+        return self._logged(answers[0], "multi_inference_log", request, response, len(request_bytes))
 
     async def handle_reload_config_request(self, request_bytes: bytes, timeout_s: float | None) -> bytes:
         request = parsed(ReloadConfigRequest, request_bytes)
@@ -169,8 +182,31 @@ class GrpcServices:
                 totals[name] += value[0]
         return totals
 
+    def _logged(
+        self,
+        answered: Prediction | ExampleResults[Any],
+        kind: str,
+        request: Message,
+        response: Message,
+        request_size_bytes: int,
+    ) -> bytes:
+        """The answer's bytes; `kind` is the field of PredictionLog that holds both."""
+        answer = response.SerializeToString()
+
+        def make_log() -> Any:
+            log = PredictionLog()
+            getattr(log, kind).request.CopyFrom(request)
+            getattr(log, kind).response.CopyFrom(response)
+            return log
+
+        self._inference.log(answered, make_log, request_size_bytes + len(answer))
+        return answer
+
     def _service(self, name: str, methods: Mapping[str, UnaryMethod]) -> grpc.GenericRpcHandler[Any, Any]:
-        return service(name, {key: unary_unary(f"{name}/{key}", self._counted(method)) for key, method in methods.items()})
+        handlers = {
+            key: unary_unary(f"{name}/{key}", self._counted(method), self._access_log) for key, method in methods.items()
+        }
+        return service(name, handlers)
 
     def _counted(self, method: UnaryMethod) -> UnaryMethod:
         async def call(request_bytes: bytes, timeout_s: float | None) -> bytes:
@@ -198,23 +234,3 @@ def _spec(spec: Any) -> ModelSpec:
         spec.version_label if choice == "version_label" else None,
         spec.signature_name,
     )
-
-
-def _fill_classifications(result: Any, rows: Iterable[Iterable[tuple[bytes, float]]]) -> None:
-    result.SetInParent()
-    for pairs in rows:
-        row = result.classifications.add()
-        for label, score in pairs:
-            row.classes.add(label=label.decode(errors="replace"), score=score)
-
-
-def _fill_regressions(result: Any, values: Iterable[float]) -> None:
-    result.SetInParent()
-    for value in values:
-        result.regressions.add(value=value)
-
-
-def _fill_model_spec(spec: Any, servable: ServableId, signature_name: str) -> None:
-    spec.name = servable.name
-    spec.version.value = servable.version
-    spec.signature_name = signature_name

@@ -38,8 +38,10 @@ from servables.classification import (
     regression_call,
     regressions,
 )
+from servables.frontend.access_log import note_model
 from servables.frontend.request_metrics import RequestMetrics
 from servables.frontend.servable_router import ServableRouter
+from servables.request_log.request_log import MakeLog, RequestLog
 from servables.servable import Array
 from servables.signatures import (
     CLASSIFY_METHOD_NAME,
@@ -79,11 +81,12 @@ class SignatureCall:
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """What came of it, and which version of the model answered by which of its signatures."""
+    """What came of a call, and which version of the model answered by which of its signatures."""
 
     id: ServableId
     signature_name: str
     signature: Signature
+    inputs: Mapping[str, Array]
     outputs: Mapping[str, Array]
 
 
@@ -115,12 +118,20 @@ class Inference:
     """The one handler behind REST and gRPC. Raises AspiredError with TF Serving's codes and texts.
 
     `check_method_names` lets an operation use only signatures whose `method_name` says that they are for it.
+    `request_logs`: by model, of those that log.
     """
 
-    def __init__(self, router: ServableRouter, metrics: RequestMetrics | None = None, check_method_names: bool = False) -> None:
+    def __init__(
+        self,
+        router: ServableRouter,
+        metrics: RequestMetrics | None = None,
+        check_method_names: bool = False,
+        request_logs: Mapping[str, RequestLog] | None = None,
+    ) -> None:
         self._router = router
         self.metrics = metrics or RequestMetrics(MetricCells())
         self._check_method_names = check_method_names
+        self._request_logs = {} if request_logs is None else request_logs
         # Keyed by content: all versions of a model usually share their signatures.
         self._signatures = lru_cache(maxsize=4096)(decode_signatures)
 
@@ -128,7 +139,10 @@ class Inference:
         """The version that would answer now (TF Serving: `ServerCore::ServableRequestFromModelSpec`)."""
         if not spec.name:
             raise InvalidArgument("ModelSpec has no name specified.")
-        return self._router.resolve(spec.name, spec.version, spec.label)
+        note_model(spec.name)
+        entry = self._router.resolve(spec.name, spec.version, spec.label)
+        note_model(entry.id.name, entry.id.version)
+        return entry
 
     async def predict(self, spec: ModelSpec, decode: DecodeCall, timeout_s: float | None, api: str = "Predict") -> Prediction:
         """Runs one call; `timeout_s` covers all of it, waiting and running included. `api` is what it is counted as."""
@@ -153,7 +167,7 @@ class Inference:
                 await self._await_other_map(spec, entry)
                 continue
             self.metrics.ran(spec.name, api, time.perf_counter() - handed_over)
-            return Prediction(entry.id, call.signature_name, signatures[call.signature_name], outputs)
+            return Prediction(entry.id, call.signature_name, signatures[call.signature_name], call.inputs, outputs)
 
     async def classify(
         self, spec: ModelSpec, examples: Callable[[], Array], timeout_s: float | None
@@ -204,6 +218,7 @@ class Inference:
 
         TF Serving: `model_servers/get_model_status_impl.cc`.
         """
+        note_model(spec.name)
         states = [state for state in self._router.serving_map.states if state.id.name == spec.name]
         if spec.version is not None:
             states = [state for state in states if state.id.version == spec.version]
@@ -216,6 +231,12 @@ class Inference:
     def model_metadata(self, spec: ModelSpec) -> ServableEntry:
         """The version that would answer; its `signatures` are the metadata."""
         return self.resolve(spec)
+
+    def log(self, answered: Prediction | ExampleResults[Any], make_log: MakeLog, size_bytes: int) -> None:
+        """A protocol has this answer; see `RequestLog.offer`. Costs a look-up where the model logs nothing."""
+        log = self._request_logs.get(answered.id.name)
+        if log is not None:
+            log.offer(answered.id, answered.signature_name, make_log, size_bytes)
 
     async def _run_examples(
         self,
