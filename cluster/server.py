@@ -301,12 +301,17 @@ class Server:
 
 
 def frontend_options(config: ServerConfig) -> FrontendOptions:
-    """What the frontends need of the config."""
+    """What the frontends need of the flags and of the files that they name."""
     options = config.options
     return FrontendOptions(
         host=options.host,
         grpc_port=options.port,
         grpc_socket_path=options.grpc_socket_path,
+        grpc_channel_arguments=options.channel_arguments,
+        ssl_config=config.ssl,
+        health_service=options.enable_grpc_healthcheck_service,
+        reflection=options.enable_grpc_reflection,
+        profiler=options.enable_profiler,
         rest_api_port=options.rest_api_port,
         rest_api_timeout_s=options.rest_api_timeout_in_ms / 1e3 if options.rest_api_timeout_in_ms > 0 else None,
         enable_cors=options.rest_api_enable_cors_support,

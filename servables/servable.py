@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from cluster.core.errors import Unimplemented
+from servables.profile import ProfileOptions
 from servables.signatures import Signature
 
 Array = NDArray[np.generic]
@@ -57,6 +59,13 @@ class Servable(ABC):
         `outputs` names the output aliases to compute, all of them known to the signature; no other is computed.
         Raises AspiredError with the code and text of the platform's own error, DeadlineExceeded after `timeout_s`.
         """
+
+    def profile(self, options: ProfileOptions) -> bytes:
+        """Records what the process does, requests included, and blocks meanwhile; returns a serialized XSpace.
+
+        Raises Unimplemented where the platform has no profiler, AlreadyExists while another trace is being recorded.
+        """
+        raise Unimplemented("The platform of this model has no profiler.")
 
     @abstractmethod
     def close(self) -> None:

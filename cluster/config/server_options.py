@@ -113,20 +113,26 @@ class ServerOptions:
         Group.LISTENERS,
         "Channel arguments of the gRPC server: key=value,key=value.",
         metavar="LIST",
-        meanwhile="gRPC runs with its own defaults",
     )
     ssl_config_file: str = flag(
         "",
         Group.LISTENERS,
-        "Text file with an SSLConfig: keys and certificates for gRPC.",
+        "Text file with an SSLConfig: keys and certificates for gRPC, on the port and the UNIX socket. REST has no TLS.",
         metavar="FILE",
-        meanwhile="gRPC is served WITHOUT TLS",
     )
     use_alts_credentials: bool = flag(
-        False, Group.LISTENERS, "Use Google's ALTS for gRPC.", meanwhile="gRPC is served WITHOUT credentials"
+        False,
+        Group.LISTENERS,
+        "Use Google's ALTS for gRPC.",
+        meanwhile="gRPC is served WITHOUT credentials; --ssl_config_file gives it TLS",
     )
     enable_grpc_healthcheck_service: bool = flag(
-        False, Group.LISTENERS, "Serve the standard gRPC health service.", meanwhile="there is no health service"
+        False,
+        Group.LISTENERS,
+        "Serve the standard gRPC health service; it knows ModelService, PredictionService and the whole server.",
+    )
+    enable_grpc_reflection: bool = flag(
+        True, Group.LISTENERS, "Describe the gRPC services and their messages to tools such as grpcurl. Ours, not TF Serving's."
     )
     enable_serialization_as_tensor_content: bool = flag(
         False, Group.LISTENERS, "Write the tensors of gRPC Predict replies as raw tensor_content, not as typed value lists."
@@ -358,9 +364,7 @@ class ServerOptions:
     enable_profiler: bool = flag(
         True,
         Group.OPERATIONS,
-        "Serve TensorFlow's profiler on the gRPC port.",
-        inert=False,
-        meanwhile="there is no profiler service",
+        "Serve TensorFlow's profiler on the gRPC port, for TensorBoard to capture what a replica of each version does.",
     )
 
     def __post_init__(self) -> None:
@@ -397,6 +401,9 @@ class ServerOptions:
             raise ConfigError(f"--port and --rest_api_port are both {self.port}: gRPC and REST need a port each")
         if not self.host:
             raise ConfigError("--host is empty: give an address of the nodes, or 0.0.0.0 for all of them")
+        if self.ssl_config_file and self.use_alts_credentials:
+            raise ConfigError("--ssl_config_file and --use_alts_credentials exclude each other: leave the second out")
+        _parsed_channel_arguments(self.grpc_channel_arguments)
         # A frontend with --grpc_socket_path binds that one file, which two processes cannot share.
         if self.grpc_socket_path and self.frontends_per_node > 1:
             raise ConfigError("--grpc_socket_path takes one frontend: leave --frontends_per_node at 1")
@@ -431,6 +438,11 @@ class ServerOptions:
         return tuple(tag for tag in re.split(r"\s*,\s*", self.saved_model_tags.strip()) if tag)
 
     @property
+    def channel_arguments(self) -> dict[str, int | str]:
+        """`grpc_channel_arguments`, by key. As in TF Serving, what reads as a 32-bit number is one."""
+        return _parsed_channel_arguments(self.grpc_channel_arguments)
+
+    @property
     def intra_op_parallelism_threads(self) -> int:
         """Threads within an op; 0 lets TensorFlow choose. TF Serving: either of the two specific flags puts both in force."""
         return self.tensorflow_intra_op_parallelism if self._specific_parallelism else self.tensorflow_session_parallelism
@@ -443,6 +455,22 @@ class ServerOptions:
     @property
     def _specific_parallelism(self) -> bool:
         return self.tensorflow_intra_op_parallelism > 0 or self.tensorflow_inter_op_parallelism > 0
+
+
+def _parsed_channel_arguments(text: str) -> dict[str, int | str]:
+    arguments: dict[str, int | str] = {}
+    for argument in text.split(",") if text else ():
+        key, equals, value = (part.strip() for part in argument.partition("="))
+        if not key or not equals:
+            raise ConfigError(
+                f"--grpc_channel_arguments={text}: {argument!r} is not key=value; "
+                "expected a list like grpc.max_connection_age_ms=60000,grpc.lb_policy_name=round_robin"
+            )
+        number = int(value) if re.fullmatch(r"[+-]?[0-9]{1,10}", value) else None
+        arguments[key] = value if number is None or not -_INT32_MAX - 1 <= number <= _INT32_MAX else number
+    if not arguments.get("grpc.so_reuseport", 1):
+        raise ConfigError("--grpc_channel_arguments: grpc.so_reuseport=0 cannot be, since frontends share the port")
+    return arguments
 
 
 SERVER_FLAGS = declared_flags(ServerOptions)
