@@ -33,7 +33,7 @@ def service(name: str, methods: Mapping[str, Handler]) -> grpc.GenericRpcHandler
 
 
 def unary_unary(name: str, method: UnaryMethod, access_log: AccessLog | None = None) -> Handler:
-    """One request, one response. `name` is what the logs call the method: `package.Service/Method`."""
+    """One request, one response. `name` is what the log calls the method."""
 
     async def behave(request_bytes: bytes, context: Context) -> bytes:
         try:
@@ -41,8 +41,7 @@ def unary_unary(name: str, method: UnaryMethod, access_log: AccessLog | None = N
         except Exception as error:
             await _abort(context, name, error)
 
-    logged = behave if access_log is None else access_log.grpc(f"/{name}", behave)
-    return grpc.unary_unary_rpc_method_handler(logged)
+    return grpc.unary_unary_rpc_method_handler(behave if access_log is None else access_log.grpc(f"/{name}", behave))
 
 
 def unary_stream(name: str, method: Callable[[bytes], AsyncIterator[bytes]]) -> Handler:
