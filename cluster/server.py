@@ -285,7 +285,7 @@ class Server:
 
 
 def frontend_options(config: ServerConfig) -> FrontendOptions:
-    """What the frontends need of the config."""
+    """What the frontends need of the flags and of the files that they name."""
     options = config.options
     return FrontendOptions(
         host=options.host,

@@ -24,8 +24,8 @@ _Parsed = TypeVar("_Parsed")
 class ServerConfig:
     """The flags and what the files that they name hold.
 
-    `options` are what is in force: a file that wins over flags has taken their place in them. `batching` is None where requests
-    are run one by one; `metrics_path` is empty where no metrics are to be had; `ssl` is None without TLS.
+    `options` are what is in force: a file that wins over flags has taken their place in them. `batching` None: requests run one
+    by one; `ssl` None: no TLS; `metrics_path` empty: no metrics are to be had.
     """
 
     options: ServerOptions
@@ -38,16 +38,16 @@ class ServerConfig:
 
 def read_server_config(options: ServerOptions) -> ServerConfig:
     """Reads the files that `options` name. Raises ConfigError for one that cannot be read or used."""
-    models = _models(options)
-    metrics_path = _metrics_path(options)
-    ssl = _ssl(options)
+    config = ServerConfig(options, _models(options), metrics_path=_metrics_path(options), ssl=_ssl(options))
     if options.platform_config_file:
         platform = _parse("platform_config_file", options.platform_config_file, parse_platform_config)
-        return ServerConfig(platform.in_place_of_flags(options), models, platform.batching, metrics_path, platform.session, ssl)
+        return replace(
+            config, options=platform.in_place_of_flags(options), batching=platform.batching, session=platform.session
+        )
     session = _session(options)
     fraction = options.per_process_gpu_memory_fraction or session.gpu_memory_fraction
     options = replace(options, per_process_gpu_memory_fraction=fraction)
-    return ServerConfig(options, models, _batching(options), metrics_path, session, ssl)
+    return replace(config, options=options, batching=_batching(options), session=session)
 
 
 def read_model_server_config(path: str) -> ModelServerConfig:
@@ -79,14 +79,14 @@ def _metrics_path(options: ServerOptions) -> str:
     return _parse("monitoring_config_file", options.monitoring_config_file, parse_monitoring_config)
 
 
+def _ssl(options: ServerOptions) -> SSLConfig | None:
+    return _parse("ssl_config_file", options.ssl_config_file, parse_ssl_config) if options.ssl_config_file else None
+
+
 def _session(options: ServerOptions) -> SessionConfig:
     file = options.tensorflow_session_config_file
     session = _parse("tensorflow_session_config_file", file, parse_session_config) if file else SessionConfig()
     return session.with_bfloat16() if options.mixed_precision == "bfloat16" else session
-
-
-def _ssl(options: ServerOptions) -> SSLConfig | None:
-    return _parse("ssl_config_file", options.ssl_config_file, parse_ssl_config) if options.ssl_config_file else None
 
 
 def _parse(flag: str, path: str, parse: Callable[[str, str], _Parsed]) -> _Parsed:
