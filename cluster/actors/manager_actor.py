@@ -67,7 +67,7 @@ class ManagerActor:
 
     Async Ray actor, detached, restarted without limit. What it knows it can read again: from Serve (through the loader
     factory), from the replicas' polls and from the frontends' polls; that the ports are to be open, from its checkpoint.
-    Until it has, it publishes nothing (`ServingMapFeed`).
+    Until it has, and the controller has told it the states and labels, it publishes nothing (`ServingMapFeed`).
     """
 
     async def __init__(  # type: ignore[misc]  # Ray awaits it on the actor's event loop
@@ -126,6 +126,7 @@ class ManagerActor:
                     self._begin_removal(instruction)
                 case PublishStates():
                     self._feed.set_states(instruction.states, instruction.labels, instruction.request_logging)
+                    self._feed.publish_first()
 
     # -- the replicas' side
 
@@ -201,7 +202,6 @@ class ManagerActor:
         await self._adopt()
         self._feed.set_accepting(await asyncio.to_thread(self._store.load, self._checkpoint_key) == _ACCEPTING)
         self._observed.set()
-        self._feed.publish_first()
         self._spawn(self._tell_observed())
         while True:
             await asyncio.sleep(NODE_WATCH_INTERVAL_S)

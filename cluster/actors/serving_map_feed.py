@@ -23,8 +23,8 @@ FRONTEND_LEASE_S = 8.0
 class ServingMapFeed:
     """Publishes whole maps to long polls; lives on the manager actor's event loop.
 
-    Every change makes a new epoch. `published` is False until the manager has adopted what runs: until then pollers wait, and
-    frontends go on with the map they have.
+    Every change makes a new epoch. `published` is False until the manager has adopted what runs and the controller has told the
+    states: until then pollers wait, and frontends go on with the map they have.
     """
 
     def __init__(self) -> None:
@@ -38,7 +38,7 @@ class ServingMapFeed:
         return self._map
 
     def publish_first(self) -> None:
-        """Adoption is complete: from now on polls are answered."""
+        """The map is whole: from now on polls are answered."""
         self._published = True
         self._changed.notify()
 

@@ -193,13 +193,14 @@ class AspiredVersionsState:
                 continue
             if not stream.configured:
                 stream.configured, stream.aspired = True, None
+                self._states_changed = True
             self._states_changed |= _published(stream.options) != _published(options)
             stream.options = options
             self._look_again(stream)
         for stream in self._streams.values():
             if stream.name not in streams and (stream.configured or stream.aspired is None):
                 stream.configured, stream.settled, stream.pending = False, False, None
-                self._states_changed |= _published(stream.options) != _published(StreamOptions())
+                self._states_changed = True
                 self._set_aspired(stream, (), now)
 
     def _look_again(self, stream: ServableStream) -> None:

@@ -10,7 +10,7 @@ from cluster.actors.replica_board import ReplicaBoard
 from cluster.core.acknowledgements import FrontendReport
 from cluster.core.errors import Code, Internal
 from cluster.core.events import ClusterObserved, Event, Loaded, LoadFailed, Quiesced, Unloaded
-from cluster.core.instructions import Load, Quiesce, Unload
+from cluster.core.instructions import Instruction, Load, PublishStates, Quiesce, Unload
 from cluster.core.loader import LoadedServable, Loader
 from cluster.core.resources import Node, ReplicaResources, Slot
 from cluster.core.servable_id import ServableId
@@ -115,8 +115,9 @@ class Nothing:
 
 
 @asynccontextmanager
-async def managing(world: World) -> AsyncIterator[ManagerActor]:
-    yield await started(
+async def managing(world: World, states: Sequence[Instruction] = (PublishStates(()),)) -> AsyncIterator[ManagerActor]:
+    """A manager that the controller has told the states, unless there are none."""
+    manager = await started(
         ManagerActor,
         Loaders(world),
         Nothing(),
@@ -126,6 +127,8 @@ async def managing(world: World) -> AsyncIterator[ManagerActor]:
         "accepting",
         "metrics",
     )
+    await manager.perform(states)
+    yield manager
 
 
 def load(instruction_id: str) -> Load:
@@ -200,6 +203,16 @@ async def test_what_runs_is_observed_with_what_it_was_loaded_with() -> None:
         _, observed = await manager.observe()
         assert isinstance(observed, ClusterObserved)
         assert [(servable.instruction_id, servable.resources) for servable in observed.servables] == [("1", resources)]
+
+
+async def test_the_first_map_waits_for_the_labels() -> None:
+    """Or requests by label would fail in every frontend whenever the manager restarts."""
+    async with managing(World(), states=()) as manager:
+        polling = asyncio.create_task(manager.watch_map(FrontendReport("f", "node-a"), Epoch()))
+        await manager.accept()
+        assert not polling.done()
+        await manager.perform([PublishStates((), {"m": {"stable": 1}})])
+        assert (await polling).labels == {"m": {"stable": 1}}
 
 
 async def test_a_version_goes_only_when_no_frontend_routes_to_it() -> None:
