@@ -240,7 +240,14 @@ class ControllerActor:
         self._handle(StreamsConfigured({model.name: self._stream_options(model) for model in models.models}))
 
     def _stream_options(self, model: ModelConfig) -> StreamOptions:
-        return StreamOptions(replicas=self._options.replicas_per_version, labels=tuple(sorted(model.version_labels.items())))
+        settings = model.settings
+        return StreamOptions(
+            replicas=self._options.replicas_per_version if settings.replicas is None else settings.replicas,
+            resources=settings.resources,
+            resource_preserving=settings.resource_preserving,
+            node_labels=settings.node_labels,
+            labels=tuple(sorted(model.version_labels.items())),
+        )
 
     async def _start(self) -> None:
         models = await asyncio.to_thread(self._models_store.load)

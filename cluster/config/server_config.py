@@ -10,6 +10,7 @@ from typing import TypeVar
 from cluster.config.batching_parameters import BatchingParameters
 from cluster.config.batching_parameters_file import parse_batching_parameters
 from cluster.config.model_config import ModelConfig, ModelServerConfig, parse_model_server_config
+from cluster.config.native_config import is_native, parse_native_config
 from cluster.config.server_options import ServerOptions
 from cluster.core.errors import ConfigError
 
@@ -31,8 +32,8 @@ def read_server_config(options: ServerOptions) -> ServerConfig:
 
 
 def read_model_server_config(path: str) -> ModelServerConfig:
-    """The models that a model config file lists. Raises ConfigError for one that cannot be read or used."""
-    return _parse("model_config_file", path, parse_model_server_config)
+    """The models that a model config file lists, in either form. Raises ConfigError for one that cannot be read or used."""
+    return _parse("model_config_file", path, parse_native_config if is_native(path) else parse_model_server_config)
 
 
 def _models(options: ServerOptions) -> ModelServerConfig:

@@ -14,6 +14,7 @@ from ray import serve
 from cluster.actors.actor_link import ActorLink
 from cluster.actors.replica_board import ReplicaBoard
 from cluster.config.batching_parameters import BatchingParameters
+from cluster.config.model_settings import serving_settings
 from cluster.config.names import application_name, parse_application_name
 from cluster.core.errors import AspiredError, Cancelled, Internal
 from cluster.core.instructions import Load
@@ -152,7 +153,10 @@ class DeploymentLoader(Loader):
 
 
 class DeploymentLoaderFactory:
-    """Makes the deployment loaders of one server (see `cluster.actors.fleet.LoaderFactory`)."""
+    """Makes the deployment loaders of one server (see `cluster.actors.fleet.LoaderFactory`).
+
+    `options`, `batching` and `warmup` are what the flags say; a version's own settings go before them.
+    """
 
     def __init__(
         self,
@@ -172,6 +176,7 @@ class DeploymentLoaderFactory:
         self._applications = ServeApplications()
 
     def loader(self, load: Load, board: ReplicaBoard) -> Loader:
+        settings = serving_settings(load.version)
         spec = ReplicaSpec(
             application=self.application_name(load.version.id),
             deployment="",
@@ -179,10 +184,10 @@ class DeploymentLoaderFactory:
             instruction_id=load.instruction_id,
             version=load.version,
             resources=load.resources,
-            options=self._options,
-            batching=self._batching,
+            options=replace(self._options, **settings.platform.given()),
+            batching=settings.batching_over(self._batching),
             direct_threads=self._direct_threads or max(2, 2 * (os.cpu_count() or 1)),
-            warmup=self._warmup,
+            warmup=replace(self._warmup, **settings.warmup.given()),
         )
         return DeploymentLoader(spec, board, self._applications)
 
