@@ -37,6 +37,7 @@ SUFFIXES = (".yaml", ".yml")
 
 _INT64_MAX = 2**63 - 1
 _SIZE = re.compile(r"(?P<number>[0-9]{1,15}(\.[0-9]{1,3})?) ?(?P<unit>[kKMGT]i?B)")
+_TEXT_FORM = re.compile(r"^ *model_config_list\b", re.MULTILINE)
 _POWERS = {"K": 1, "M": 2, "G": 3, "T": 4}
 
 
@@ -224,9 +225,7 @@ class ModelFields(_Fields):
     base_path: str = _field(
         ..., "Directory that holds the model's versions: `<path>/1`, `<path>/2`, ... An absolute path or a URI."
     )
-    platform: str = _field(
-        "tensorflow", f"What loads it: {' or '.join(f'`{name}`' for name in sorted(PLATFORMS, reverse=True))}."
-    )
+    platform: str = _field("tensorflow", "What loads it: `tensorflow` for SavedModels, `hashmap` for lookup tables.")
     version_policy: VersionPolicyFields | None = _field(
         None, "Which of its versions are served.", default_text="`latest`: the largest number"
     )
@@ -319,6 +318,10 @@ def is_native(path: str) -> bool:
 
 def read_native_config(text: str, path: str) -> NativeConfig:
     """The models of a native config. Problems name `path`, the line and the field."""
+    if (match := _TEXT_FORM.search(text)) is not None:
+        line = text.count("\n", 0, match.start()) + 1
+        what = "model_config_list: this is TensorFlow Serving's text form; its name must not end in .yaml or .yml"
+        return NativeConfig(ModelServerConfig(), (f"{path}:{line}: {what}",))
     try:
         document = parse_yaml(text, path)
     except ConfigError as error:
@@ -446,8 +449,16 @@ def _explanation(error: ErrorDetails) -> str:
             scalar = isinstance(error["input"], int | float)
             return "expected text" + (f'; write it in quotes: "{_scalar(error["input"])}"' if scalar else "")
         case kind:
-            explanation = _EXPLANATIONS.get(kind)
-            return error["msg"] if explanation is None else explanation.format(**error.get("ctx", {})).replace("'", "")
+            if kind not in _EXPLANATIONS:
+                return error["msg"]
+            limits = {name: _shortest(limit) for name, limit in error.get("ctx", {}).items()}
+            return _EXPLANATIONS[kind].format(**limits)
+
+
+def _shortest(limit: object) -> object:
+    if isinstance(limit, str):
+        return limit.replace("'", "")
+    return int(limit) if isinstance(limit, float) and limit.is_integer() else limit
 
 
 def _scalar(value: object) -> str:

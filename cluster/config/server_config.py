@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ from cluster.config.native_config import is_native, parse_native_config
 from cluster.config.server_options import ServerOptions
 from cluster.core.errors import ConfigError
 
+_NATIVE_FORM = re.compile(r"^models *:", re.MULTILINE)
 _Parsed = TypeVar("_Parsed")
 
 
@@ -33,7 +35,19 @@ def read_server_config(options: ServerOptions) -> ServerConfig:
 
 def read_model_server_config(path: str) -> ModelServerConfig:
     """The models that a model config file lists, in either form. Raises ConfigError for one that cannot be read or used."""
-    return _parse("model_config_file", path, parse_native_config if is_native(path) else parse_model_server_config)
+    return _parse("model_config_file", path, parse_model_config_file)
+
+
+def parse_model_config_file(text: str, path: str) -> ModelServerConfig:
+    """The models that a model config file's text lists; its form goes by the name. Raises ConfigError."""
+    if is_native(path):
+        return parse_native_config(text, path)
+    try:
+        return parse_model_server_config(text, path)
+    except ConfigError as error:
+        if _NATIVE_FORM.search(text) is None:
+            raise
+        raise ConfigError(f"{path}: models: this is a native config; its name must end in .yaml or .yml") from error
 
 
 def _models(options: ServerOptions) -> ModelServerConfig:

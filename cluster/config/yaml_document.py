@@ -27,8 +27,8 @@ class _Loader(_SafeLoader):
     yaml_implicit_resolvers = {}  # noqa: RUF012  # PyYAML's own way to begin without YAML 1.1's
 
 
-class Dumper(yaml.SafeDumper):
-    """Writes text so that it is read back as text: quoted where it would stand for something else."""
+class _Dumper(yaml.SafeDumper):
+    """Quotes text that would be read as something else."""
 
     yaml_implicit_resolvers = {}  # noqa: RUF012
 
@@ -40,7 +40,7 @@ for _name, _pattern in (
     ("float", r"[-+]?([0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))([eE][-+]?[0-9]+)?"),
     ("merge", r"<<"),
 ):
-    for _class in (_Loader, Dumper):
+    for _class in (_Loader, _Dumper):
         _class.add_implicit_resolver(f"tag:yaml.org,2002:{_name}", re.compile(rf"^(?:{_pattern})$"), None)
 
 
@@ -89,6 +89,12 @@ def parse_yaml(text: str, path: str) -> YamlDocument:
         raise ConfigError(f"{path}: not valid YAML: {' '.join(str(error).split())}") from error
     finally:
         loader.dispose()
+
+
+def yaml_text(value: Any) -> str:
+    """Text that `parse_yaml` reads as `value`, in its order."""
+    # PyYAML writes some line separators as they are when it may write more than ASCII, and then they are lost.
+    return yaml.dump(value, Dumper=_Dumper, allow_unicode=False, sort_keys=False, width=2**31)
 
 
 def _check_depth(text: str, path: str) -> None:
