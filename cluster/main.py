@@ -130,10 +130,7 @@ def serve(commands: _Commands, flags: tuple[str, ...]) -> int:
         return _print_versions(commands.terminal)
     for warning in parsed.warnings:
         commands.terminal.warn(warning)
-    config = read_server_config(parsed.options)
-    for warning in config.models.without_effect():
-        commands.terminal.warn(warning)
-    return commands.launcher().serve(config)
+    return commands.launcher().serve(read_server_config(parsed.options))
 
 
 @_aspired.command()

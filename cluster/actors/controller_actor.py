@@ -247,6 +247,7 @@ class ControllerActor:
             resource_preserving=settings.resource_preserving,
             node_labels=settings.node_labels,
             labels=tuple(sorted(model.version_labels.items())),
+            request_logging=model.request_logging,
         )
 
     async def _start(self) -> None:

@@ -107,7 +107,7 @@ class ManagerActor:
                 case Quiesce() | Unload():
                     self._begin_removal(instruction)
                 case PublishStates():
-                    self._feed.set_states(instruction.states, instruction.labels)
+                    self._feed.set_states(instruction.states, instruction.labels, instruction.request_logging)
 
     # -- the replicas' side
 

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from cluster.actors.notification import Notification
 from cluster.core.acknowledgements import Acknowledgements, FrontendReport
+from cluster.core.request_logging import RequestLogging
 from cluster.core.servable_id import ServableId
 from cluster.core.servable_state import ServableState
 from cluster.core.serving_map import Epoch, ServableEntry, ServingMap
@@ -53,10 +54,16 @@ class ServingMapFeed:
             return self._map.epoch
         return self._replace(entries={key: entry for key, entry in self._map.entries.items() if key != servable})
 
-    def set_states(self, states: tuple[ServableState, ...], labels: Mapping[str, Mapping[str, int]]) -> Epoch:
-        if states == self._map.states and labels == self._map.labels:
+    def set_states(
+        self,
+        states: tuple[ServableState, ...],
+        labels: Mapping[str, Mapping[str, int]],
+        request_logging: Mapping[str, RequestLogging],
+    ) -> Epoch:
+        """What there is to be told of the models, beside where their versions are."""
+        if (states, labels, request_logging) == (self._map.states, self._map.labels, self._map.request_logging):
             return self._map.epoch
-        return self._replace(states=states, labels=labels)
+        return self._replace(states=states, labels=labels, request_logging=request_logging)
 
     def set_accepting(self, accepting: bool) -> Epoch:
         return self._replace(accepting=accepting) if accepting != self._map.accepting else self._map.epoch
@@ -98,6 +105,7 @@ class ServingMapFeed:
         entries: Mapping[ServableId, ServableEntry] | None = None,
         states: tuple[ServableState, ...] | None = None,
         labels: Mapping[str, Mapping[str, int]] | None = None,
+        request_logging: Mapping[str, RequestLogging] | None = None,
         accepting: bool | None = None,
     ) -> Epoch:
         self._map = replace(
@@ -106,6 +114,7 @@ class ServingMapFeed:
             entries=self._map.entries if entries is None else entries,
             states=self._map.states if states is None else states,
             labels=self._map.labels if labels is None else labels,
+            request_logging=self._map.request_logging if request_logging is None else request_logging,
             accepting=self._map.accepting if accepting is None else accepting,
         )
         self._changed.notify()

@@ -12,12 +12,14 @@ from google.protobuf import text_format
 from cluster import protos
 from cluster.config.model_settings import ModelSettings
 from cluster.core.errors import ConfigError
+from cluster.core.request_logging import RequestLogging
 
 PLATFORMS = frozenset({"tensorflow", "hashmap"})
 """The values that `model_platform` may have."""
 
 _ABSOLUTE_OR_URI = re.compile(r"/|[A-Za-z][A-Za-z0-9+.-]*://")
 _VERSION_MAX = 2**63 - 1
+_LOG_COLLECTORS = ("", "file")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +57,7 @@ VersionPolicy = Latest | All | Specific
 class ModelConfig:
     """One model. Making one with a name, path or platform that cannot be served raises ConfigError.
 
-    `version_labels` gives names to versions. `logs_requests`: the config asks for its requests to be logged.
+    `version_labels` gives names to versions. `request_logging` None: no request is logged.
     `settings` are what only a native config says.
     """
 
@@ -64,7 +66,7 @@ class ModelConfig:
     platform: str = "tensorflow"
     version_policy: VersionPolicy = Latest()
     version_labels: Mapping[str, int] = field(default_factory=dict)
-    logs_requests: bool = False
+    request_logging: RequestLogging | None = None
     settings: ModelSettings = ModelSettings()
 
     def __post_init__(self) -> None:
@@ -86,14 +88,6 @@ class ModelServerConfig:
             if model.name in seen:
                 raise ConfigError(f"Illegal to list model {model.name} multiple times in config list")
             seen.add(model.name)
-
-    def without_effect(self) -> tuple[str, ...]:
-        """One line for each thing that the config asks for and that is not served yet."""
-        return tuple(
-            f"model {model.name}: logging_config has no effect yet: no request is logged"
-            for model in self.models
-            if model.logs_requests
-        )
 
 
 def parse_model_server_config(text: str, path: str, platforms: Collection[str] = PLATFORMS) -> ModelServerConfig:
@@ -128,7 +122,7 @@ def _model_config(message: Any, platforms: Collection[str]) -> ModelConfig:
         platform=_platform(message, platforms),
         version_policy=_version_policy(message),
         version_labels=dict(message.version_labels),
-        logs_requests=message.HasField("logging_config"),
+        request_logging=_request_logging(message) if message.HasField("logging_config") else None,
     )
 
 
@@ -166,3 +160,24 @@ def _version_policy(message: Any) -> VersionPolicy:
             return Specific(frozenset(policy.specific.versions))
         case _:
             return Latest(max(policy.latest.num_versions, 1))
+
+
+def _request_logging(message: Any) -> RequestLogging:
+    config = message.logging_config
+    collector = config.log_collector_config
+    try:
+        if config.HasField("custom_logging_config"):
+            raise ConfigError("custom_logging_config is not supported: give log_collector_config and sampling_config")
+        if collector.type not in _LOG_COLLECTORS:
+            raise ConfigError(
+                f"log_collector_config.type: Cannot find LogCollector::Factory for type: {collector.type}; "
+                "leave it out, or give 'file'"
+            )
+        if not config.HasField("sampling_config"):
+            raise ConfigError("sampling_config is missing: add sampling_config { sampling_rate: 0.01 }")
+        for field_set, _ in config.sampling_config.ListFields():
+            if field_set.name != "sampling_rate":
+                raise ConfigError(f"sampling_config.{field_set.name} is not supported: give sampling_rate alone")
+        return RequestLogging(collector.filename_prefix, config.sampling_config.sampling_rate)
+    except ConfigError as error:
+        raise ConfigError(f"Model {message.name}: logging_config: {error.message}") from error

@@ -6,6 +6,7 @@ The classes here are the fields of the file as pydantic checks them; docs/config
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
 import re
 import types
@@ -30,6 +31,7 @@ from cluster.config.model_settings import (
 )
 from cluster.config.yaml_document import Place, YamlDocument, parse_yaml
 from cluster.core.errors import ConfigError
+from cluster.core.request_logging import RequestLogging
 from cluster.core.resources import GpuUse, ResourceRequest
 
 SUFFIXES = (".yaml", ".yml")
@@ -112,6 +114,25 @@ class VersionPolicyFields(_Fields):
         if self.specific is not None:
             return Specific(frozenset(self.specific))
         return All() if self.all else Latest(self.latest or 1)
+
+
+class RequestLoggingFields(_Fields):
+    """Which requests and answers are written to files, as TFRecords of PredictionLogs."""
+
+    filename_prefix: str = _field(..., "What the names of the files begin with: an absolute path.")
+    sampling_rate: float = _field(..., "The part of the requests that is logged, 0 to 1.", ge=0, le=1)
+
+    @field_validator("filename_prefix")
+    @classmethod
+    def _can_be_written(cls, value: str) -> str:
+        try:
+            RequestLogging(value, 0.0)
+        except ConfigError as error:
+            raise _refusal(error.message.removeprefix("filename_prefix: ")) from None
+        return value
+
+    def logging(self) -> RequestLogging:
+        return RequestLogging(self.filename_prefix, self.sampling_rate)
 
 
 class ResourceFields(_Fields):
@@ -232,6 +253,9 @@ class ModelFields(_Fields):
     version_labels: dict[str, VersionNumber] | None = _field(
         None, "Names for versions, to be used in requests: `{stable: 1, canary: 2}`.", default_text="no labels"
     )
+    request_logging: RequestLoggingFields | None = _field(
+        None, "Which of its requests are logged, and where to.", default_text="none"
+    )
     replicas: int | None = _field(
         None,
         "Processes of each version.",
@@ -280,6 +304,7 @@ class ModelFields(_Fields):
             platform=self.platform,
             version_policy=self.version_policy.policy() if self.version_policy else Latest(),
             version_labels=dict(self.version_labels or {}),
+            request_logging=self.request_logging.logging() if self.request_logging else None,
             settings=self._settings(),
         )
 
@@ -363,6 +388,7 @@ def _native_model(model: ModelConfig) -> dict[str, Any]:
         "platform": model.platform,
         "version_policy": VersionPolicyFields.of(model.version_policy),
         "version_labels": dict(model.version_labels),
+        "request_logging": dataclasses.asdict(model.request_logging) if model.request_logging else None,
         "replicas": settings.replicas,
         "resources": _native_resources(settings.resources),
         "node_labels": dict(settings.node_labels),

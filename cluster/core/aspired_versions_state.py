@@ -34,6 +34,7 @@ from cluster.core.events import (
 )
 from cluster.core.instructions import CancelLoad, Instruction, Load, Place, PublishStates, Quiesce, Unload
 from cluster.core.loader_harness import LEAVING, HarnessState, LoaderHarness
+from cluster.core.request_logging import RequestLogging
 from cluster.core.resource_estimate import replica_resources
 from cluster.core.resource_ledger import ResourceLedger
 from cluster.core.resource_preserving_policy import ResourcePreservingPolicy
@@ -95,6 +96,14 @@ class AspiredVersionsState:
             stream.name: dict(stream.options.labels)
             for stream in self._streams.values()
             if stream.configured and stream.options.labels
+        }
+
+    def request_logging(self) -> Mapping[str, RequestLogging]:
+        """By stream, of the configured streams whose requests are logged."""
+        return {
+            stream.name: stream.options.request_logging
+            for stream in self._streams.values()
+            if stream.configured and stream.options.request_logging is not None
         }
 
     def first_versions_settled(self) -> bool:
@@ -175,7 +184,7 @@ class AspiredVersionsState:
         self._decide(now)
         if self._states_changed:
             self._states_changed = False
-            self._out.append(PublishStates(self.states(), self.labels()))
+            self._out.append(PublishStates(self.states(), self.labels(), self.request_logging()))
         return self._out
 
     def _configure(self, streams: Mapping[str, StreamOptions], now: float) -> None:
@@ -188,13 +197,13 @@ class AspiredVersionsState:
                 continue
             if not stream.configured:
                 stream.configured, stream.aspired = True, None
-            self._states_changed |= stream.options.labels != options.labels
+            self._states_changed |= _published(stream.options) != _published(options)
             stream.options = options
             self._look_again(stream)
         for stream in self._streams.values():
             if stream.name not in streams and (stream.configured or stream.aspired is None):
                 stream.configured, stream.settled, stream.pending = False, False, None
-                self._states_changed |= bool(stream.options.labels)
+                self._states_changed |= _published(stream.options) != _published(StreamOptions())
                 self._set_aspired(stream, (), now)
 
     def _look_again(self, stream: ServableStream) -> None:
@@ -703,6 +712,11 @@ class AspiredVersionsState:
 
 def _load(harness: LoaderHarness) -> Load:
     return Load(harness.instruction_id, harness.version, harness.slots, harness.resources)
+
+
+def _published(options: StreamOptions) -> tuple[object, ...]:
+    """The options that PublishStates tells of."""
+    return options.labels, options.request_logging
 
 
 _AT_REST = frozenset({_S.NEW, _S.LOAD_REQUESTED, _S.LOADING, _S.READY, _S.QUIESCING, _S.UNLOADING, _S.ERROR})

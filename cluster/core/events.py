@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from cluster.core.aspired_version import AspiredVersion
 from cluster.core.errors import Status
+from cluster.core.request_logging import RequestLogging
 from cluster.core.resources import Node, ReplicaResources, ResourceRequest, Slot
 from cluster.core.servable_id import ServableId
 
@@ -19,6 +20,7 @@ class StreamOptions:
     `replicas` None: one for each GPU of the cluster, or one in all where there is none.
     `resources` are asked for each replica.
     `labels` are names for versions (TF Serving: `version_labels`), in any order.
+    `request_logging` None: no request is logged.
     `resource_preserving`: unload the old version before the new one loads (TF Serving's ResourcePreservingPolicy).
     """
 
@@ -27,6 +29,7 @@ class StreamOptions:
     resource_preserving: bool = False
     node_labels: tuple[tuple[str, str], ...] = ()
     labels: tuple[tuple[str, int], ...] = ()
+    request_logging: RequestLogging | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from cluster.core.aspired_version import AspiredVersion
+from cluster.core.request_logging import RequestLogging
 from cluster.core.resources import ReplicaResources, Slot
 from cluster.core.servable_id import ServableId
 from cluster.core.servable_state import ServableState
@@ -59,10 +60,14 @@ class Unload:
 
 @dataclass(frozen=True, slots=True)
 class PublishStates:
-    """The public states of all versions, or the names of some, have changed to these. `labels`: stream -> label -> version."""
+    """The public states of all versions, the names of some, or whose requests are logged have changed to these.
+
+    `labels`: stream -> label -> version. `request_logging`: by stream.
+    """
 
     states: tuple[ServableState, ...]
     labels: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    request_logging: Mapping[str, RequestLogging] = field(default_factory=dict)
 
 
 Instruction = Load | CancelLoad | Place | Quiesce | Unload | PublishStates

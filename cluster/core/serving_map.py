@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from cluster.core.errors import InvalidArgument, NotFound
+from cluster.core.request_logging import RequestLogging
 from cluster.core.servable_id import ServableId
 from cluster.core.servable_state import ServableState
 
@@ -52,12 +53,16 @@ class ServableEntry:
 
 @dataclass(frozen=True, slots=True)
 class ServingMap:
-    """The routable versions, the public state of all versions, and whether the ports should be open."""
+    """The routable versions, the public state of all versions, and whether the ports should be open.
+
+    `labels`: model -> label -> version. `request_logging`: the models whose requests are logged.
+    """
 
     epoch: Epoch = Epoch()
     entries: Mapping[ServableId, ServableEntry] = field(default_factory=dict)
     states: tuple[ServableState, ...] = ()
     labels: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    request_logging: Mapping[str, RequestLogging] = field(default_factory=dict)
     accepting: bool = False
 
     def resolve(self, name: str, version: int | None = None, label: str | None = None) -> ServableEntry:

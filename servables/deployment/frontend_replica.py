@@ -58,7 +58,7 @@ class FrontendReplica:
         self._drain_timeout_s = drain_timeout_s
         self._id = serve.get_replica_context().replica_id.unique_id
         self._node_id = ray.get_runtime_context().get_node_id()
-        self._frontend = Frontend(options, self._channel, ControllerLink(controller))
+        self._frontend = Frontend(options, self._channel, ControllerLink(controller), self._id)
         self._applied = Epoch()
         self._accepting = False
         self._error = ""

@@ -25,6 +25,7 @@ from servables.frontend.inference import Inference
 from servables.frontend.rest import Rest, RestOptions
 from servables.frontend.servable_router import RouterLimits, ServableRouter
 from servables.frontend.server_control import ServerControl
+from servables.request_log.request_logger import RequestLogger, RequestLogLimits
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,15 +44,26 @@ class FrontendOptions:
     tensor_content: bool = False
     http_limits: HttpLimits = field(default_factory=HttpLimits)
     router_limits: RouterLimits = field(default_factory=RouterLimits)
+    request_log_limits: RequestLogLimits = field(default_factory=RequestLogLimits)
 
 
 class Frontend:
-    """Used on one event loop, in the order above. Frontends of one node share its ports by SO_REUSEPORT."""
+    """Used on one event loop, in the order above. Frontends of one node share its ports by SO_REUSEPORT.
 
-    def __init__(self, options: FrontendOptions, channel_factory: FrameChannelFactory, control: ServerControl) -> None:
+    `frontend_id` tells its request logs from those of other frontends.
+    """
+
+    def __init__(
+        self,
+        options: FrontendOptions,
+        channel_factory: FrameChannelFactory,
+        control: ServerControl,
+        frontend_id: str = "frontend",
+    ) -> None:
         self._options = options
         self._router = ServableRouter(channel_factory, options.router_limits)
-        inference = Inference(self._router)
+        self.request_logger = RequestLogger(frontend_id, options.request_log_limits)
+        inference = Inference(self._router, self.request_logger.logs)
         self._grpc = GrpcServices(inference, control, tensor_content=options.tensor_content)
         self._grpc_listener = GrpcListener(self._grpc.handlers())
         rest = Rest(inference, RestOptions(timeout_s=options.rest_api_timeout_s, enable_cors=options.enable_cors))
@@ -86,7 +98,8 @@ class Frontend:
         self._rest_socket = self._grpc_socket = None
 
     def apply(self, serving_map: ServingMap) -> asyncio.Future[None]:
-        """Routes by the map from now on; see `ServableRouter.apply` for the future."""
+        """Routes, and logs requests, by the map from now on; see `ServableRouter.apply` for the future."""
+        self.request_logger.configure(serving_map.request_logging)
         return self._router.apply(serving_map)
 
     async def start(self) -> None:
@@ -101,8 +114,12 @@ class Frontend:
             await self._http_listener.start(self._rest_socket)
 
     async def drain(self, timeout_s: float) -> None:
-        """Accepts nothing more and returns when what is under way has been answered, or given up after `timeout_s`."""
+        """Accepts nothing more and returns when what is under way has been answered, or given up after `timeout_s`.
+
+        The request logs are complete then.
+        """
         await asyncio.gather(self._http_listener.stop(timeout_s), self._grpc_listener.stop(timeout_s))
+        await self.request_logger.close()
 
     async def close(self) -> None:
         """Ends the channels; after `drain`."""

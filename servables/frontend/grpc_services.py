@@ -7,7 +7,7 @@ TF Serving's protos in the process.
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
 import grpc
@@ -15,28 +15,42 @@ from google.protobuf.message import DecodeError, Message
 
 from cluster.config.model_config import model_server_config
 from cluster.core.errors import AspiredError, Code, InvalidArgument
-from cluster.core.servable_id import ServableId
 from cluster.protos import (
     ClassificationRequest,
-    ClassificationResponse,
     GetModelMetadataRequest,
     GetModelMetadataResponse,
     GetModelStatusRequest,
     MultiInferenceRequest,
     MultiInferenceResponse,
+    PredictionLog,
     PredictRequest,
-    PredictResponse,
     RegressionRequest,
-    RegressionResponse,
     ReloadConfigRequest,
     ReloadConfigResponse,
 )
 from servables.examples import input_to_examples
 from servables.frontend.error_mapping import grpc_message, grpc_status
-from servables.frontend.inference import Inference, InferenceTask, ModelSpec, SignatureCall, Signatures, predict_call
+from servables.frontend.inference import (
+    ExampleResults,
+    Inference,
+    InferenceTask,
+    ModelSpec,
+    Prediction,
+    SignatureCall,
+    Signatures,
+    predict_call,
+)
+from servables.frontend.inference_messages import (
+    classification_response,
+    fill_classifications,
+    fill_regressions,
+    fill_servable,
+    predict_response,
+    regression_response,
+)
 from servables.frontend.model_status import model_status_response
 from servables.frontend.server_control import ServerControl
-from servables.proto_codec import array_to_tensor, tensor_to_array
+from servables.proto_codec import tensor_to_array
 from servables.signatures import CLASSIFY_METHOD_NAME
 
 logger = logging.getLogger(__name__)
@@ -92,29 +106,18 @@ class GrpcServices:
             return predict_call(signatures, spec.signature_name, request.inputs, request.output_filter, tensor_to_array)
 
         prediction = await self._inference.predict(spec, decode, timeout_s)
-        response = PredictResponse()
-        _fill_model_spec(response.model_spec, prediction.id, prediction.signature_name)
-        for alias, array in prediction.outputs.items():
-            info = prediction.signature.outputs[alias]
-            tensor = array_to_tensor(array, info.dtype, as_content=self._tensor_content)
-            response.outputs[alias].CopyFrom(tensor)
-        return response.SerializeToString()
+        response = predict_response(prediction, tensor_content=self._tensor_content)
+        return self._logged(prediction, "predict_log", request, response, len(request_bytes))
 
     async def classify(self, request_bytes: bytes, timeout_s: float | None) -> bytes:
         request = _parsed(ClassificationRequest, request_bytes)
         answer = await self._inference.classify(_model_spec(request), lambda: input_to_examples(request.input), timeout_s)
-        response = ClassificationResponse()
-        _fill_model_spec(response.model_spec, answer.id, answer.signature_name)
-        _fill_classifications(response.result, answer.results)
-        return response.SerializeToString()
+        return self._logged(answer, "classify_log", request, classification_response(answer), len(request_bytes))
 
     async def regress(self, request_bytes: bytes, timeout_s: float | None) -> bytes:
         request = _parsed(RegressionRequest, request_bytes)
         answer = await self._inference.regress(_model_spec(request), lambda: input_to_examples(request.input), timeout_s)
-        response = RegressionResponse()
-        _fill_model_spec(response.model_spec, answer.id, answer.signature_name)
-        _fill_regressions(response.result, answer.results)
-        return response.SerializeToString()
+        return self._logged(answer, "regress_log", request, regression_response(answer), len(request_bytes))
 
     async def get_model_metadata(self, request_bytes: bytes, timeout_s: float | None) -> bytes:
         request = _parsed(GetModelMetadataRequest, request_bytes)
@@ -126,7 +129,7 @@ class GrpcServices:
                 raise InvalidArgument(f"Metadata field {field} is not supported")
         entry = self._inference.model_metadata(spec)
         response = GetModelMetadataResponse()
-        _fill_model_spec(response.model_spec, entry.id, "")
+        fill_servable(response.model_spec, entry.id, "")
         # An entry carries its signatures as the serialized message, so they pass through unread.
         packed = response.metadata[_SIGNATURE_DEF]
         packed.type_url = _SIGNATURE_DEF_MAP_URL
@@ -144,12 +147,12 @@ class GrpcServices:
         response = MultiInferenceResponse()
         for task, answer in zip(tasks, answers, strict=True):
             result = response.results.add()
-            _fill_model_spec(result.model_spec, answer.id, answer.signature_name)
+            fill_servable(result.model_spec, answer.id, answer.signature_name)
             if task.method_name == CLASSIFY_METHOD_NAME:
-                _fill_classifications(result.classification_result, answer.results)
+                fill_classifications(result.classification_result, answer.results)
             else:
-                _fill_regressions(result.regression_result, answer.results)
-        return response.SerializeToString()
+                fill_regressions(result.regression_result, answer.results)
+        return self._logged(answers[0], "multi_inference_log", request, response, len(request_bytes))
 
     async def handle_reload_config_request(self, request_bytes: bytes, timeout_s: float | None) -> bytes:
         request = _parsed(ReloadConfigRequest, request_bytes)
@@ -163,6 +166,26 @@ class GrpcServices:
         response = ReloadConfigResponse()
         response.status.SetInParent()
         return response.SerializeToString()
+
+    def _logged(
+        self,
+        answered: Prediction | ExampleResults[Any],
+        kind: str,
+        request: Message,
+        response: Message,
+        request_size_bytes: int,
+    ) -> bytes:
+        """The answer's bytes; `kind` is the field of PredictionLog that holds both."""
+        answer = response.SerializeToString()
+
+        def make_log() -> Any:
+            log = PredictionLog()
+            getattr(log, kind).request.CopyFrom(request)
+            getattr(log, kind).response.CopyFrom(response)
+            return log
+
+        self._inference.log(answered, make_log, request_size_bytes + len(answer))
+        return answer
 
     def _service(self, name: str, methods: dict[str, Method]) -> grpc.GenericRpcHandler[Any, Any]:
         return grpc.method_handlers_generic_handler(
@@ -210,23 +233,3 @@ def _spec(spec: Any) -> ModelSpec:
         spec.version_label if choice == "version_label" else None,
         spec.signature_name,
     )
-
-
-def _fill_classifications(result: Any, rows: Iterable[Iterable[tuple[bytes, float]]]) -> None:
-    result.SetInParent()
-    for pairs in rows:
-        row = result.classifications.add()
-        for label, score in pairs:
-            row.classes.add(label=label.decode(errors="replace"), score=score)
-
-
-def _fill_regressions(result: Any, values: Iterable[float]) -> None:
-    result.SetInParent()
-    for value in values:
-        result.regressions.add(value=value)
-
-
-def _fill_model_spec(spec: Any, servable: ServableId, signature_name: str) -> None:
-    spec.name = servable.name
-    spec.version.value = servable.version
-    spec.signature_name = signature_name

@@ -31,6 +31,7 @@ from cluster.core.servable_state import ServableState
 from cluster.core.serving_map import ServableEntry
 from servables.classification import classification_call, classifications, regression_call, regressions
 from servables.frontend.servable_router import ServableRouter
+from servables.request_log.request_log import MakeLog, RequestLog
 from servables.servable import Array
 from servables.signatures import (
     CLASSIFY_METHOD_NAME,
@@ -70,11 +71,12 @@ class SignatureCall:
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """What came of it, and which version of the model answered by which of its signatures."""
+    """What came of a call, and which version of the model answered by which of its signatures."""
 
     id: ServableId
     signature_name: str
     signature: Signature
+    inputs: Mapping[str, Array]
     outputs: Mapping[str, Array]
 
 
@@ -103,10 +105,14 @@ Raises AspiredError for what is wrong with the request, checks in the protocol's
 
 
 class Inference:
-    """The one handler behind REST and gRPC. Raises AspiredError with TF Serving's codes and texts."""
+    """The one handler behind REST and gRPC. Raises AspiredError with TF Serving's codes and texts.
 
-    def __init__(self, router: ServableRouter) -> None:
+    `request_logs`: by model, of those that log.
+    """
+
+    def __init__(self, router: ServableRouter, request_logs: Mapping[str, RequestLog] | None = None) -> None:
         self._router = router
+        self._request_logs = {} if request_logs is None else request_logs
         # Keyed by content: all versions of a model usually share their signatures.
         self._signatures = lru_cache(maxsize=4096)(decode_signatures)
 
@@ -135,7 +141,7 @@ class Inference:
                     ) from refusal
                 await self._await_other_map(spec, entry)
                 continue
-            return Prediction(entry.id, call.signature_name, signatures[call.signature_name], outputs)
+            return Prediction(entry.id, call.signature_name, signatures[call.signature_name], call.inputs, outputs)
 
     async def classify(
         self, spec: ModelSpec, examples: Callable[[], Array], timeout_s: float | None
@@ -195,6 +201,12 @@ class Inference:
     def model_metadata(self, spec: ModelSpec) -> ServableEntry:
         """The version that would answer; its `signatures` are the metadata."""
         return self.resolve(spec)
+
+    def log(self, answered: Prediction | ExampleResults[Any], make_log: MakeLog, size_bytes: int) -> None:
+        """A protocol has this answer; see `RequestLog.offer`. Costs a look-up where the model logs nothing."""
+        log = self._request_logs.get(answered.id.name)
+        if log is not None:
+            log.offer(answered.id, answered.signature_name, make_log, size_bytes)
 
     async def _run_examples(
         self,

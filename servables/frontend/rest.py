@@ -25,7 +25,14 @@ from cluster.core.errors import AspiredError, Code, FailedPrecondition, InvalidA
 from cluster.protos import GetModelMetadataResponse, SignatureDefMap
 from servables.frontend.error_mapping import http_status
 from servables.frontend.http_listener import JSON_HEADERS, Headers, HttpRequest, HttpResponse
-from servables.frontend.inference import Inference, ModelSpec, SignatureCall, Signatures, requested_outputs
+from servables.frontend.inference import (
+    Inference,
+    ModelSpec,
+    SignatureCall,
+    Signatures,
+    requested_outputs,
+)
+from servables.frontend.inference_messages import classify_log, predict_log, regress_log
 from servables.frontend.model_status import model_status_response
 from servables.json_codec import (
     PredictBody,
@@ -133,19 +140,25 @@ class Rest:
             return SignatureCall(name, inputs, requested_outputs(signature))
 
         prediction = await self._inference.predict(spec, decode, self._options.timeout_s)
-        return encode_predictions(prediction.outputs, predict_body.row_format)
+        answer = encode_predictions(prediction.outputs, predict_body.row_format)
+        self._inference.log(prediction, lambda: predict_log(spec, prediction), len(body) + len(answer))
+        return answer
 
     async def _classify(self, spec: ModelSpec, body: bytes) -> bytes:
         request = decode_examples(body, "classify")
         named = ModelSpec(spec.name, spec.version, spec.label, request.signature_name)
-        answer = await self._inference.classify(named, lambda: request.examples, self._options.timeout_s)
-        return encode_classifications(answer.results)
+        results = await self._inference.classify(named, lambda: request.examples, self._options.timeout_s)
+        answer = encode_classifications(results.results)
+        self._inference.log(results, lambda: classify_log(named, request.examples, results), len(body) + len(answer))
+        return answer
 
     async def _regress(self, spec: ModelSpec, body: bytes) -> bytes:
         request = decode_examples(body, "regress")
         named = ModelSpec(spec.name, spec.version, spec.label, request.signature_name)
-        answer = await self._inference.regress(named, lambda: request.examples, self._options.timeout_s)
-        return encode_regressions(answer.results)
+        results = await self._inference.regress(named, lambda: request.examples, self._options.timeout_s)
+        answer = encode_regressions(results.results)
+        self._inference.log(results, lambda: regress_log(named, request.examples, results), len(body) + len(answer))
+        return answer
 
     def _status(self, spec: ModelSpec) -> bytes:
         _require_name(spec)

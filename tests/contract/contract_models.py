@@ -17,11 +17,13 @@ import contextlib
 import socket
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from cluster.core.errors import Code, Status, error_for
+from cluster.core.request_logging import RequestLogging
 from cluster.core.servable_id import ServableId
 from cluster.core.servable_state import PublicState, ServableState
 from cluster.core.serving_map import Endpoint, ServableEntry, ServingMap
@@ -166,8 +168,21 @@ class ContractServer:
         self._runners.append(runner)
         return LocalChannel(runner, encoded=True)
 
+    def log_requests(self, request_logging: Mapping[str, RequestLogging]) -> None:
+        """Has these models' requests logged from now on."""
+
+        async def apply() -> None:
+            self._frontend.apply(replace(_serving_map(), request_logging=request_logging))
+
+        self._run(apply())
+
     def _run(self, coroutine: Any) -> None:
         asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(60)
+
+
+def half_plus_two() -> FakeServable:
+    """The model of that name, for a runner of the test's own."""
+    return FakeServable(_half_plus_two, signatures=_SIGNATURES["half_plus_two"])
 
 
 @contextlib.contextmanager

@@ -36,8 +36,10 @@ MAY_IMPORT: dict[str, tuple[str, ...] | None] = {
     "servables.json_codec": PURE_SERVABLES,
     "servables.hashmap": PURE_SERVABLES,
     "servables.saved_model": PURE_SERVABLES,
-    "servables.frontend": PURE_SERVABLES,
-    "servables.warmup": (*PURE_SERVABLES, "servables.frontend"),  # reads requests as a frontend does
+    "servables.request_log": PURE_SERVABLES,
+    "servables.frontend": (*PURE_SERVABLES, "servables.request_log"),
+    # Reads requests as a frontend does, from files as its request log writes them too.
+    "servables.warmup": (*PURE_SERVABLES, "servables.frontend", "servables.request_log"),
     "servables.deployment": (
         *PURE_SERVABLES,
         "servables.platforms",
@@ -65,6 +67,7 @@ NEVER_IMPORTS: dict[str, tuple[str, ...]] = {
     "servables.saved_model": ("ray", "grpc", "asyncio"),
     "servables.frontend": HEAVY,
     "servables.warmup": (*HEAVY, "grpc"),
+    "servables.request_log": (*HEAVY, "grpc"),
     "servables.deployment": ("tensorflow", "tensorflow_serving"),
     "cluster.actors": ("tensorflow", "tensorflow_serving", "grpc"),
 }
@@ -81,6 +84,7 @@ NEVER_LOADS: dict[str, tuple[str, ...]] = {
     "servables.batching": (*HEAVY, "grpc"),
     "servables.json_codec": (*HEAVY, "grpc"),
     "servables.warmup": (*HEAVY, "grpc"),
+    "servables.request_log": (*HEAVY, "grpc"),
     "servables.frontend": HEAVY,
 }
 

@@ -108,17 +108,11 @@ class TestServe:
         assert config.options.rest_api_port == 8501
         assert [model.base_path for model in config.models.models] == ["/models/m"]
 
-    def test_warns_of_flags_and_fields_without_effect_and_serves(self, tmp_path: Path) -> None:
-        path = tmp_path / "models.config"
-        path.write_text(
-            "model_config_list { config { name: 'm' base_path: '/m' model_platform: 'tensorflow' "
-            "logging_config { sampling_config { sampling_rate: 1 } } } }"
-        )
+    def test_warns_of_flags_without_effect_and_serves(self) -> None:
         launcher = FakeLauncher()
-        outcome = run(["serve", f"--model_config_file={path}", "--enable_grpc_healthcheck_service"], launcher)
+        outcome = run(["serve", "--model_base_path=/m", "--enable_grpc_healthcheck_service"], launcher)
         assert outcome.err.splitlines() == [
             "aspired: warning: --enable_grpc_healthcheck_service has no effect yet: there is no health service",
-            "aspired: warning: model m: logging_config has no effect yet: no request is logged",
         ]
         assert launcher.served
 

@@ -12,6 +12,7 @@ from cluster.config.model_config import (
     parse_model_server_config,
 )
 from cluster.core.errors import ConfigError
+from cluster.core.request_logging import RequestLogging
 
 
 def parse(text: str) -> ModelServerConfig:
@@ -78,14 +79,81 @@ def test_reads_the_deprecated_model_type() -> None:
     assert parse_model("model_type: TENSORFLOW").platform == "tensorflow"
 
 
-def test_logging_is_read_and_said_to_have_no_effect_yet() -> None:
-    model = parse_model(
-        "model_platform: 'tensorflow' version_labels { key: 'stable' value: 3 } "
-        "logging_config { sampling_config { sampling_rate: 1 } }"
-    )
+def test_reads_version_labels() -> None:
+    model = parse_model("model_platform: 'tensorflow' version_labels { key: 'stable' value: 3 }")
     assert model.version_labels == {"stable": 3}
-    assert ModelServerConfig((model,)).without_effect() == ("model m: logging_config has no effect yet: no request is logged",)
-    assert ModelServerConfig((ModelConfig("m", "/m"),)).without_effect() == ()
+
+
+@pytest.mark.parametrize("collector", ["", "type: 'file'"])
+def test_reads_which_requests_are_logged(collector: str) -> None:
+    model = parse_model(
+        f"model_platform: 'tensorflow' logging_config {{ log_collector_config {{ {collector} filename_prefix: '/logs/m' }} "
+        "sampling_config { sampling_rate: 0.25 } }"
+    )
+    assert model.request_logging == RequestLogging("/logs/m", 0.25)
+    assert parse_model("model_platform: 'tensorflow'").request_logging is None
+
+
+@pytest.mark.parametrize(
+    ("collector", "sampling", "message"),
+    [
+        ("", "sampling_rate: 1", "filename_prefix: '' is not absolute; give a path such as '/var/log/aspired/my_model'"),
+        (
+            "filename_prefix: 'logs/m'",
+            "sampling_rate: 1",
+            "filename_prefix: 'logs/m' is not absolute; give a path such as '/var/log/aspired/my_model'",
+        ),
+        (
+            "filename_prefix: 's3://logs/m'",
+            "sampling_rate: 1",
+            "filename_prefix: 's3://logs/m' is no local path; give one, as in '/var/log/aspired/my_model'",
+        ),
+        (
+            "filename_prefix: '/logs/'",
+            "sampling_rate: 1",
+            "filename_prefix: '/logs/' names no file; add what the names begin with: '/logs/my_model'",
+        ),
+        ("filename_prefix: '/m'", "sampling_rate: 1.5", "sampling_rate: 1.5: expected a number from 0 to 1"),
+        ("filename_prefix: '/m'", "sampling_rate: -1", "sampling_rate: -1: expected a number from 0 to 1"),
+        ("filename_prefix: '/m'", "sampling_rate: nan", "sampling_rate: nan: expected a number from 0 to 1"),
+        (
+            "filename_prefix: '/m'",
+            "attributes: 1",
+            "sampling_config.attributes is not supported: give sampling_rate alone",
+        ),
+        (
+            "filename_prefix: '/m' type: 'kafka'",
+            "sampling_rate: 1",
+            "log_collector_config.type: Cannot find LogCollector::Factory for type: kafka; leave it out, or give 'file'",
+        ),
+    ],
+)
+def test_refuses_logging_that_cannot_be_done(collector: str, sampling: str, message: str) -> None:
+    logging = f"logging_config {{ log_collector_config {{ {collector} }} sampling_config {{ {sampling} }} }}"
+    assert refusal_of_logging(logging) == message
+
+
+@pytest.mark.parametrize(
+    ("logging", "message"),
+    [
+        ("", "sampling_config is missing: add sampling_config { sampling_rate: 0.01 }"),
+        (
+            "custom_logging_config {}",
+            "custom_logging_config is not supported: give log_collector_config and sampling_config",
+        ),
+    ],
+)
+def test_refuses_logging_without_a_rate(logging: str, message: str) -> None:
+    assert refusal_of_logging(f"logging_config {{ log_collector_config {{ filename_prefix: '/m' }} {logging} }}") == message
+
+
+def refusal_of_logging(logging: str) -> str:
+    """What is wrong with a model's logging_config, without the words that all such errors share."""
+    model = f"config {{ name: 'm' base_path: '/m' model_platform: 'tensorflow' {logging} }}"
+    message = refusal(f"model_config_list {{ {model} }}")
+    assert message.startswith("Model m: logging_config: ")
+    assert message.endswith(" (in /models/models.config)")
+    return message.removeprefix("Model m: logging_config: ").removesuffix(" (in /models/models.config)")
 
 
 @pytest.mark.parametrize("text", ["", "model_config_list {}", "# nothing"])

@@ -20,6 +20,7 @@ from cluster.config.model_settings import (
 from cluster.config.native_config import is_native, native_fields, parse_native_config, read_native_config
 from cluster.config.yaml_document import yaml_text
 from cluster.core.errors import ConfigError
+from cluster.core.request_logging import RequestLogging
 from cluster.core.resources import GpuUse, ResourceRequest
 
 
@@ -50,6 +51,7 @@ def test_reads_every_field() -> None:
             platform: hashmap
             version_policy: {specific: [1, 2]}
             version_labels: {stable: 1, canary: 2}
+            request_logging: {filename_prefix: /var/log/aspired/everything, sampling_rate: 0.25}
             replicas: 3
             resources: {cpus: 0.5, memory: 2GiB, gpu: exclusive, gpu_memory: 512MiB}
             node_labels: {zone: a, pool: gold}
@@ -80,6 +82,7 @@ def test_reads_every_field() -> None:
             "hashmap",
             Specific(frozenset({1, 2})),
             {"stable": 1, "canary": 2},
+            RequestLogging("/var/log/aspired/everything", 0.25),
             settings=ModelSettings(
                 replicas=3,
                 resources=ResourceRequest(2 << 30, 512 << 20, 0.5, GpuUse.EXCLUSIVE),
@@ -191,6 +194,15 @@ def test_no_models_is_said_and_an_empty_file_is_refused() -> None:
         ("version_policy: {specific: 1}", "version_policy.specific: expected a list"),
         ("version_labels: {stable: one}", "version_labels.stable: expected a whole number"),
         ("version_labels: [stable]", "version_labels: expected fields, each written name: value"),
+        ("request_logging: {filename_prefix: /l/m}", "request_logging.sampling_rate: missing; it has to be given"),
+        (
+            "request_logging: {filename_prefix: l/m, sampling_rate: 1}",
+            "request_logging.filename_prefix: 'l/m' is not absolute; give a path such as '/var/log/aspired/my_model'",
+        ),
+        (
+            "request_logging: {filename_prefix: /l/m, sampling_rate: 1.01}",
+            "request_logging.sampling_rate: expected 1 or less",
+        ),
         ("replicas: 0", "replicas: expected 1 or more"),
         ("replicas: 10001", "replicas: expected 10000 or less"),
         ("replicas: 1.5", "replicas: expected a whole number"),
@@ -317,6 +329,7 @@ MODELS = st.fixed_dictionaries(
         "platform": st.sampled_from(["tensorflow", "hashmap"]),
         "version_policy": st.sampled_from(["all", "latest", {"latest": 2}, {"specific": [3, 1]}, {"specific": []}]),
         "version_labels": st.dictionaries(NAMES, st.integers(0, 2**63 - 1), max_size=2),
+        "request_logging": st.fixed_dictionaries({"filename_prefix": st.just("/var/log/m"), "sampling_rate": st.floats(0, 1)}),
         "replicas": COUNTS,
         "resources": st.fixed_dictionaries(
             {}, optional={"cpus": st.floats(0, 8), "memory": COUNTS, "gpu": st.sampled_from(["shared", "exclusive", "none"])}

@@ -13,6 +13,7 @@ from cluster.core.errors import Code, Status
 from cluster.core.events import Loaded, LoadFailed, Quiesced, StopRequested, StreamOptions, Unloaded
 from cluster.core.instructions import CancelLoad, Load, Place, PublishStates, Quiesce, Unload
 from cluster.core.loader_harness import HarnessState
+from cluster.core.request_logging import RequestLogging
 from cluster.core.resources import Gpu, GpuUse, Node, ReplicaResources, ResourceRequest, Slot
 from cluster.core.servable_id import ServableId
 from cluster.core.servable_state import PublicState, ServableState
@@ -111,6 +112,19 @@ class TestOneVersion:
         assert len(driven.published) == before
         driven.loaded(1)
         assert driven.published[-1] == PublishStates((ServableState(servable(1), PublicState.AVAILABLE),))
+        assert len(driven.published) == before + 1
+
+    def test_which_requests_are_logged_is_published_when_it_changes(self) -> None:
+        logging = RequestLogging("/logs/m", 0.5)
+        driven = DrivenState()
+        driven.serve(1)
+        driven.configure(m=StreamOptions(request_logging=logging))
+        assert driven.published[-1].request_logging == {"m": logging}
+        before = len(driven.published)
+        driven.configure(m=StreamOptions(request_logging=logging))
+        assert len(driven.published) == before
+        driven.configure(m=StreamOptions())
+        assert driven.published[-1].request_logging == {}
         assert len(driven.published) == before + 1
 
     def test_states_are_in_the_order_of_names_and_versions(self) -> None:

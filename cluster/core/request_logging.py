@@ -1,0 +1,29 @@
+"""Which requests of a model are logged, and where to (TF Serving: `config/logging_config.proto`)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cluster.core.errors import ConfigError
+
+
+@dataclass(frozen=True, slots=True)
+class RequestLogging:
+    """`sampling_rate` is the part of the requests, 0 to 1; `filename_prefix` an absolute path, what files' names begin with.
+
+    Making one that cannot be followed raises ConfigError, which names the field.
+    """
+
+    filename_prefix: str
+    sampling_rate: float
+
+    def __post_init__(self) -> None:
+        prefix = self.filename_prefix
+        if "://" in prefix:
+            raise ConfigError(f"filename_prefix: '{prefix}' is no local path; give one, as in '/var/log/aspired/my_model'")
+        if not prefix.startswith("/"):
+            raise ConfigError(f"filename_prefix: '{prefix}' is not absolute; give a path such as '/var/log/aspired/my_model'")
+        if prefix.endswith("/"):
+            raise ConfigError(f"filename_prefix: '{prefix}' names no file; add what the names begin with: '{prefix}my_model'")
+        if not 0 <= self.sampling_rate <= 1:
+            raise ConfigError(f"sampling_rate: {self.sampling_rate:g}: expected a number from 0 to 1")
