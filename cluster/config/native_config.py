@@ -104,7 +104,7 @@ class VersionPolicyFields(_Fields):
         """The policy as a file says it."""
         match policy:
             case Latest(num_versions):
-                return {"latest": num_versions}
+                return {"latest": num_versions} if num_versions != 1 else "latest"
             case All():
                 return "all"
             case Specific(versions):

@@ -69,10 +69,14 @@ def _batching(options: ServerOptions) -> BatchingParameters | None:
 
 
 def _parse(flag: str, path: str, parse: Callable[[str, str], _Parsed]) -> _Parsed:
+    return parse(read_config_text(path, f"--{flag}={path}"), path)
+
+
+def read_config_text(path: str, named: str) -> str:
+    """What a config file holds. Raises ConfigError, which calls the file as it was `named`, when it cannot be read."""
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        return Path(path).read_text(encoding="utf-8")
     except OSError as error:
-        raise ConfigError(f"--{flag}={path}: cannot be read: {error.strerror or error}") from error
+        raise ConfigError(f"{named}: cannot be read: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
-        raise ConfigError(f"--{flag}={path}: not a text file: {error.reason} at byte {error.start}") from error
-    return parse(text, path)
+        raise ConfigError(f"{named}: not a text file: {error.reason} at byte {error.start}") from error
