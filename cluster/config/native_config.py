@@ -155,7 +155,7 @@ class ResourceFields(_Fields):
     )
     gpu_memory: SizeBytes | None = _field(
         None,
-        "Memory of its GPU that it is counted with, and the most that TensorFlow takes there.",
+        "Memory of its GPU that it is counted with; where the device's is known, also the most that TensorFlow takes.",
         unit="bytes",
         default_text="estimated",
         ge=1,
@@ -220,14 +220,14 @@ class PlatformOptionFields(_Fields):
         None,
         "Threads of a session within one op; 0 lets TensorFlow choose.",
         unit="threads",
-        default_text="--tensorflow_intra_op_parallelism",
+        default_text="--tensorflow_intra_op_parallelism, --tensorflow_session_parallelism",
         ge=0,
     )
     inter_op_parallelism_threads: int | None = _field(
         None,
         "Threads of a session between ops; 0 lets TensorFlow choose.",
         unit="threads",
-        default_text="--tensorflow_inter_op_parallelism",
+        default_text="--tensorflow_inter_op_parallelism, --tensorflow_session_parallelism",
         ge=0,
     )
     prefer_tflite_model: bool | None = _field(
@@ -254,7 +254,7 @@ class ModelFields(_Fields):
         None, "Names for versions, to be used in requests: `{stable: 1, canary: 2}`.", default_text="no labels"
     )
     request_logging: RequestLoggingFields | None = _field(
-        None, "Which of its requests are logged, and where to.", default_text="none"
+        None, "Which of its requests are logged, and where to.", default_text="no request"
     )
     replicas: int | None = _field(
         None,
@@ -323,7 +323,7 @@ class ModelFields(_Fields):
 
 
 class NativeConfigFields(_Fields):
-    """The file."""
+    """There is one field, and it has to be there: a file that is empty for a moment unloads nothing."""
 
     models: list[ModelFields] = _field(..., "The models of the server. `[]` serves none.")
 

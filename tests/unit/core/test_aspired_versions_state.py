@@ -566,6 +566,15 @@ class TestNodes:
         driven.fail_for_good(2)
         assert driven.nodes(Node("node-b", GIBIBYTE, 1.0)) == [Place(servable(1), (Slot("node-b"),), RESOURCES)]
 
+    def test_other_settings_begin_anew_what_has_not_come_up_and_leave_alone_what_serves(self) -> None:
+        driven = DrivenState(options=Options(max_num_load_retries=0))
+        driven.serve(1)
+        driven.aspire(1, 2)
+        driven.load_failed(2)
+        told = driven.aspire(replace(version(1), settings="batched"), replace(version(2), settings="batched"))
+        assert [one.version for one in told if isinstance(one, Load)] == [replace(version(2), settings="batched")]
+        assert len(told) == 1
+
     def test_new_options_move_what_runs(self) -> None:
         driven = DrivenState()
         driven.serve(1)
