@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cluster.config.model_config import All, Latest, ModelConfig, ModelServerConfig, Specific
-from cluster.config.native_config import is_native, native_fields, read_native_config
+from cluster.config.native_config import is_native, read_native_config
+from cluster.config.native_config_text import native_form
 from cluster.config.server_config import parse_model_config_file, read_config_text
 from cluster.core.errors import ConfigError
 from cluster.terminal import Terminal
@@ -25,7 +26,7 @@ class ConfigReport:
     warnings: tuple[str, ...] = ()
 
     def to_json(self) -> str:
-        fields = {"file": self.path, **native_fields(self.models), "errors": self.errors, "warnings": self.warnings}
+        fields = {"file": self.path, **native_form(self.models), "errors": self.errors, "warnings": self.warnings}
         return json.dumps(fields, indent=2) + "\n"
 
 
@@ -59,7 +60,7 @@ def print_config_report(terminal: Terminal, report: ConfigReport) -> None:
 
 
 def _row(model: ModelConfig) -> tuple[str, ...]:
-    (fields,) = native_fields(ModelServerConfig((model,)))["models"]
+    (fields,) = native_form(ModelServerConfig((model,)))["models"]
     return (
         model.name,
         model.platform,

@@ -10,7 +10,8 @@ from typing import Any, Literal
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-from cluster.config.native_config import NativeConfigFields, SizeBytes, VersionNumber, value_type
+from cluster.config.native_config_problems import value_type
+from cluster.config.native_fields import NativeConfigFields, SizeBytes, VersionNumber
 
 _TYPES: dict[Any, str] = {
     str: "text",

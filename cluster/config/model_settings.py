@@ -19,20 +19,9 @@ class Unbatched:
 Batching = BatchingParameters | Unbatched
 
 
-class _Overrides:
-    """Fields that are None leave the flags as they are."""
-
-    __slots__ = ()
-
-    def given(self) -> dict[str, Any]:
-        """The fields that say something, by name."""
-        values = ((field.name, getattr(self, field.name)) for field in dataclasses.fields(self))  # type: ignore[arg-type]
-        return {name: value for name, value in values if value is not None}
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
-class WarmupSettings(_Overrides):
-    """How a version is warmed up; fields as in `servables.warmup.warmup.WarmupOptions`."""
+class WarmupSettings:
+    """How a version is warmed up; fields as in `servables.warmup.warmup.WarmupOptions`, None as the flags say."""
 
     replay_records: bool | None = None
     iterations: int | None = None
@@ -40,8 +29,8 @@ class WarmupSettings(_Overrides):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PlatformSettings(_Overrides):
-    """How a platform loads a version; fields as in `servables.servable.PlatformOptions`."""
+class PlatformSettings:
+    """How a platform loads a version; fields as in `servables.servable.PlatformOptions`, None as the flags say."""
 
     saved_model_tags: tuple[str, ...] | None = None
     intra_op_parallelism_threads: int | None = None
@@ -81,3 +70,9 @@ class ModelSettings:
 def serving_settings(version: AspiredVersion) -> ServingSettings:
     """What the version's source was told of it; a source without a native config says nothing."""
     return version.settings if isinstance(version.settings, ServingSettings) else ServingSettings()
+
+
+def overrides(settings: WarmupSettings | PlatformSettings) -> dict[str, Any]:
+    """The fields that say something, by name."""
+    values = {field.name: getattr(settings, field.name) for field in dataclasses.fields(settings)}
+    return {name: value for name, value in values.items() if value is not None}

@@ -1,13 +1,16 @@
-"""Writing a native config, for people to go on with."""
+"""Writing a native config: as plain values for programs, as text for people to go on with."""
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
-from cluster.config.model_config import ModelServerConfig
-from cluster.config.native_config import native_fields
+from cluster.config.batching_parameters import BatchingParameters
+from cluster.config.model_config import All, Latest, ModelConfig, ModelServerConfig, Specific, VersionPolicy
+from cluster.config.model_settings import Batching, Unbatched, overrides
 from cluster.config.yaml_document import yaml_text
+from cluster.core.resources import GpuUse, ResourceRequest
 
 _HEADER = """\
 # The models of a server, converted from {source}.
@@ -39,7 +42,7 @@ platform_options: {intra_op_parallelism_threads: 2}
 def native_config_text(models: ModelServerConfig, source: str) -> str:
     """A native config of these models that explains itself; `source` is the file that they come from."""
     header = _HEADER.format(source=ascii(Path(source).name)[1:-1])  # no character of a file's name ends a comment
-    listed = native_fields(models)["models"]
+    listed = native_form(models)["models"]
     if not listed:
         return f"{header}models: []\n"
     told: set[str] = set()
@@ -60,3 +63,61 @@ def _item(model: dict[str, Any], told: set[str]) -> list[str]:
 
 def _indented(lines: list[str]) -> str:
     return "".join(f"{'  - ' if number == 0 else '    '}{line}\n" for number, line in enumerate(lines))
+
+
+def native_form(models: ModelServerConfig) -> dict[str, Any]:
+    """The models as a native config that is read back as the same; what is as it is by default is left out."""
+    return {"models": [_native_model(model) for model in models.models]}
+
+
+def _native_model(model: ModelConfig) -> dict[str, Any]:
+    settings, serving = model.settings, model.settings.serving
+    platform = overrides(serving.platform)
+    if "saved_model_tags" in platform:
+        platform["saved_model_tags"] = list(platform["saved_model_tags"])
+    fields = {
+        "name": model.name,
+        "base_path": model.base_path,
+        "platform": model.platform,
+        "version_policy": _native_policy(model.version_policy),
+        "version_labels": dict(model.version_labels),
+        "request_logging": dataclasses.asdict(model.request_logging) if model.request_logging else None,
+        "replicas": settings.replicas,
+        "resources": _native_resources(settings.resources),
+        "node_labels": dict(settings.node_labels),
+        "version_transition": "resource_preserving" if settings.resource_preserving else None,
+        "batching": _native_batching(serving.batching),
+        "warmup": overrides(serving.warmup),
+        "platform_options": platform,
+    }
+    return {name: value for name, value in fields.items() if value not in (None, {})}
+
+
+def _native_policy(policy: VersionPolicy) -> Any:
+    match policy:
+        case Latest(num_versions):
+            return {"latest": num_versions} if num_versions != 1 else "latest"
+        case All():
+            return "all"
+        case Specific(versions):
+            return {"specific": sorted(versions)}
+
+
+def _native_resources(request: ResourceRequest) -> dict[str, Any]:
+    fields = {
+        "cpus": request.cpus or None,
+        "memory": request.memory_bytes,
+        "gpu": request.gpu.value if request.gpu is not GpuUse.SHARED else None,
+        "gpu_memory": request.gpu_memory_bytes,
+    }
+    return {name: value for name, value in fields.items() if value is not None}
+
+
+def _native_batching(batching: Batching | None) -> dict[str, Any] | None:
+    match batching:
+        case None:
+            return None
+        case Unbatched():
+            return {"enabled": False}
+        case BatchingParameters():
+            return batching.model_dump(mode="json", exclude_unset=True) or {"enabled": True}

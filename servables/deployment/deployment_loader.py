@@ -14,7 +14,7 @@ from ray import serve
 from cluster.actors.actor_link import ActorLink
 from cluster.actors.replica_board import ReplicaBoard
 from cluster.config.batching_parameters import BatchingParameters
-from cluster.config.model_settings import serving_settings
+from cluster.config.model_settings import overrides, serving_settings
 from cluster.config.names import application_name, parse_application_name
 from cluster.core.errors import AspiredError, Cancelled, Internal
 from cluster.core.instructions import Load
@@ -184,10 +184,10 @@ class DeploymentLoaderFactory:
             instruction_id=load.instruction_id,
             version=load.version,
             resources=load.resources,
-            options=replace(self._options, **settings.platform.given()),
+            options=replace(self._options, **overrides(settings.platform)),
             batching=settings.batching_over(self._batching),
             direct_threads=self._direct_threads or max(2, 2 * (os.cpu_count() or 1)),
-            warmup=replace(self._warmup, **settings.warmup.given()),
+            warmup=replace(self._warmup, **overrides(settings.warmup)),
         )
         return DeploymentLoader(spec, board, self._applications)
 

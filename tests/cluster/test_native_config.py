@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -108,6 +109,29 @@ def test_a_file_that_changes_moves_replicas_at_once_and_tells_the_rest_to_versio
     models.export("batched", 2)
     server.wait_state("batched", 2, "AVAILABLE")
     assert (answer(server, "batched", 2), answer(server, "batched", 1)) == ("batched", TOO_LARGE)
+
+
+def test_no_request_fails_while_replicas_come_and_go(server: AspiredServer, models: Models) -> None:
+    answers: list[str] = []
+    over = threading.Event()
+
+    def ask() -> None:
+        while not over.is_set():
+            status, body = server.post("/v1/models/batched/versions/1:predict", '{"instances": ["a"]}')
+            answers.append(str(body["predictions"][0] if status == 200 else body["error"]))
+
+    threads = [threading.Thread(target=ask) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    try:
+        for count in (3, 1):
+            models.configure(replicas=count, max_batch_size=3, node_labels="{}")
+            wait_until(lambda count=count: replicas(server, "batched") == {1: count, 2: count}, what=f"{count} replicas")
+    finally:
+        over.set()
+        for thread in threads:
+            thread.join()
+    assert set(answers) == {"batched"}
 
 
 def test_a_file_that_is_wrong_changes_nothing(server: AspiredServer, models: Models) -> None:

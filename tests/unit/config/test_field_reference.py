@@ -8,7 +8,8 @@ import pytest
 
 from cluster.config.batching_parameters import BatchingParameters
 from cluster.config.field_reference import field_reference
-from cluster.config.native_config import NativeConfigFields, PlatformOptionFields, parse_native_config
+from cluster.config.native_config import parse_native_config
+from cluster.config.native_fields import NativeConfigFields, PlatformOptionFields
 from cluster.config.server_options import SERVER_FLAGS
 from servables.servable import PlatformOptions
 

@@ -17,7 +17,16 @@ from cluster.config.model_settings import (
     Unbatched,
     WarmupSettings,
 )
-from cluster.config.native_config import is_native, native_fields, parse_native_config, read_native_config
+from cluster.config.native_config import is_native, parse_native_config, read_native_config
+from cluster.config.native_config_text import native_form
+from cluster.config.native_fields import (
+    BatchingFields,
+    ModelFields,
+    RequestLoggingFields,
+    ResourceFields,
+    VersionPolicyFields,
+    WarmupFields,
+)
 from cluster.config.yaml_document import yaml_text
 from cluster.core.errors import ConfigError
 from cluster.core.request_logging import RequestLogging
@@ -149,6 +158,9 @@ def test_sections_that_are_left_empty_say_nothing() -> None:
     empty = parse_model("resources: , node_labels: , batching: ~, warmup: , platform_options: , version_labels: , replicas: ~")
     assert empty == ModelConfig("m", "/models/m")
     assert parse_model("resources: {}, warmup: {}, platform_options: {}, node_labels: {}") == empty
+    assert parse_model("platform: , resources: {cpus: , gpu: }, version_transition: , batching: {max_batch_size: }") == replace(
+        empty, settings=ModelSettings(serving=ServingSettings(batching=BatchingParameters()))
+    )
 
 
 def test_a_batching_section_stands_for_itself() -> None:
@@ -173,13 +185,13 @@ def test_no_models_is_said_and_an_empty_file_is_refused() -> None:
     # A file that is being written is empty for a moment: it must not unload everything.
     assert parse("models: []").models == ()
     assert problems("") == ["models.yaml:1: models: missing; it has to be given"]
-    assert problems("models:") == ["models.yaml:1: models: expected a list"]
+    assert problems("models:") == ["models.yaml:1: models: missing; it has to be given"]
 
 
 @pytest.mark.parametrize(
     ("fields", "problem"),
     [
-        ("nmae: m", "nmae: unknown field; did you mean name?"),
+        ("nmae: ", "nmae: unknown field; did you mean name?"),
         ("model_platform: tensorflow", "model_platform: unknown field; did you mean platform?"),
         ("batching: {max_size: 1}", "batching.max_size: unknown field; did you mean max_batch_size?"),
         ("warmup: {x: 1}", "warmup.x: unknown field; expected one of replay_records, iterations, all_batch_sizes"),
@@ -356,6 +368,43 @@ MODELS = st.fixed_dictionaries(
 @given(st.lists(MODELS, max_size=3, unique_by=lambda model: str(model["name"])))
 def test_what_is_read_is_written_and_read_back_the_same(models: list[dict[str, Any]]) -> None:
     config = parse(yaml_text({"models": models}))
-    again = parse(yaml_text(native_fields(config)))
+    again = parse(yaml_text(native_form(config)))
     assert again == config
-    assert native_fields(again) == native_fields(config)
+    assert native_form(again) == native_form(config)
+
+
+KNOWN = st.sampled_from(
+    [
+        "models",
+        "unknown",
+        *(
+            name
+            for fields in (ModelFields, VersionPolicyFields, RequestLoggingFields, ResourceFields, BatchingFields, WarmupFields)
+            for name in fields.model_fields
+        ),
+    ]
+)
+ANYTHING = st.recursive(
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.floats()
+    | st.text(max_size=4)
+    | st.sampled_from(["all", "2GiB", "none", "/m"]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(KNOWN, inner, max_size=4),
+)
+
+
+@given(ANYTHING | st.fixed_dictionaries({"models": st.lists(st.dictionaries(KNOWN, ANYTHING, max_size=6), max_size=3)}))
+def test_whatever_is_wrong_is_a_line_each(value: Any) -> None:
+    text = yaml_text(value)
+    for problem in read_native_config(text, "f.yaml").problems:
+        assert problem.startswith("f.yaml:")
+        assert "\n" not in problem
+
+
+@given(st.text(alphabet=":-[]{}&*<!#'\"\n\t, amodels|>%@?", max_size=60))
+def test_whatever_is_no_yaml_is_one_line(text: str) -> None:
+    for problem in read_native_config(text, "f.yaml").problems:
+        assert problem.startswith("f.yaml")
+        assert "\n" not in problem
