@@ -22,6 +22,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from cluster.config.log_options import configure_logging
 from cluster.config.names import NAMESPACE
 from cluster.config.server_config import ServerConfig
 from cluster.core.errors import AspiredError, Cancelled, Internal, Unavailable
@@ -99,8 +100,7 @@ def main() -> int:
     # Without a buffer: a thread that waits in a buffered read would hold its lock when the interpreter ends.
     pipes = HostPipes(os.fdopen(os.dup(0), "rb", buffering=0), events)
     config, log_path = pipes.read_config()
-    level = config.options.log_level.upper()
-    logging.basicConfig(level=level, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    configure_logging(config.options.log_options)
     pipes.listen()
     try:
         _host(config, log_path, pipes)

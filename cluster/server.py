@@ -42,6 +42,8 @@ from servables.deployment.frontend_replica import ServeFrontendFleet
 from servables.deployment.gpu_holder import GpuNodeWatch
 from servables.deployment.serve_applications import start_serve
 from servables.frontend.frontend import FrontendOptions
+from servables.request_log.record_files import FileLimits
+from servables.request_log.request_logger import RequestLogLimits
 from servables.servable import PlatformOptions
 from servables.warmup.warmup import WarmupOptions
 
@@ -114,17 +116,27 @@ class Server:
             ),
             config.batching,
             warmup_options(options),
+            per_version_batching=options.enable_per_model_batching_parameters,
+            logs=options.log_options,
         )
         fleet = ServeFrontendFleet(
             self.name,
-            frontend_options(options),
+            frontend_options(config),
             self._manager,
             self._controller,
             options.frontends_per_node,
             options.drain_timeout_s,
+            options.log_options,
         )
         _actor(ManagerActor, manager_name(self.name)).remote(
-            loaders, fleet, GpuNodeWatch(self.name), self._controller, self._store, _ACCEPTING + self.name
+            loaders,
+            fleet,
+            GpuNodeWatch(self.name),
+            self._controller,
+            self._store,
+            _ACCEPTING + self.name,
+            _METRICS + self.name,
+            options.log_options,
         )
 
     def _start_controller(self, config: ServerConfig) -> None:
@@ -140,7 +152,13 @@ class Server:
             allow_labels_for_unavailable=options.allow_version_labels_for_unavailable_models,
         )
         _actor(ControllerActor, controller_name(self.name)).remote(
-            controller_options, self._models(config), self._source, self._manager, self._store, _CHECKPOINT + self.name
+            controller_options,
+            self._models(config),
+            self._source,
+            self._manager,
+            self._store,
+            _CHECKPOINT + self.name,
+            options.log_options,
         )
 
     def _start_source(self, config: ServerConfig) -> None:
@@ -156,7 +174,12 @@ class Server:
             last = ModelConfigStore(self._store, _CONFIG_FILE + self.name, config.models)
             config_file = ConfigFile(path, float(options.model_config_file_poll_wait_seconds), last)
         _actor(SourceActor, source_name(self.name)).remote(
-            make_source, self._models(config), self._controller, float(options.file_system_poll_wait_seconds), config_file
+            make_source,
+            self._models(config),
+            self._controller,
+            float(options.file_system_poll_wait_seconds),
+            config_file,
+            options.log_options,
         )
 
     def _models(self, config: ServerConfig) -> ModelConfigStore:
@@ -221,7 +244,7 @@ class Server:
         self._try(self._manager, "remove_frontends", timeout_s=REMOVE_TIMEOUT_S + CALL_TIMEOUT_S)
 
     def _forget(self) -> None:
-        for kind in (_RECORD, _CHECKPOINT, _ACCEPTING, _MODELS, _CONFIG_FILE):
+        for kind in (_RECORD, _CHECKPOINT, _ACCEPTING, _MODELS, _CONFIG_FILE, _METRICS):
             self._store.delete(kind + self.name)
 
     def _try(self, link: ActorLink, method: str, *args: Any, timeout_s: float = CALL_TIMEOUT_S) -> Any:
@@ -273,8 +296,9 @@ class Server:
             raise Unavailable(f"actor {link.name} is gone; its log in Ray's session directory says why") from error
 
 
-def frontend_options(options: ServerOptions) -> FrontendOptions:
-    """What the frontends need of the flags."""
+def frontend_options(config: ServerConfig) -> FrontendOptions:
+    """What the frontends need of the config."""
+    options = config.options
     return FrontendOptions(
         host=options.host,
         grpc_port=options.port,
@@ -283,6 +307,15 @@ def frontend_options(options: ServerOptions) -> FrontendOptions:
         rest_api_timeout_s=options.rest_api_timeout_in_ms / 1e3 if options.rest_api_timeout_in_ms > 0 else None,
         enable_cors=options.rest_api_enable_cors_support,
         tensor_content=options.enable_serialization_as_tensor_content,
+        metrics_path=config.metrics_path,
+        access_log=options.access_log,
+        request_log_limits=RequestLogLimits(
+            files=FileLimits(
+                max_file_bytes=options.request_log_max_file_bytes,
+                max_file_age_s=float(options.request_log_max_file_age_seconds),
+                max_total_bytes=options.request_log_max_total_bytes,
+            )
+        ),
     )
 
 
@@ -304,6 +337,7 @@ _CHECKPOINT = "checkpoint/"
 _ACCEPTING = "accepting/"
 _MODELS = "models/"
 _CONFIG_FILE = "config-file/"
+_METRICS = "metrics/"
 
 
 def _actor(actor_class: type, name: str) -> Any:

@@ -21,6 +21,16 @@ class Submission(Protocol):
 class Runner(ABC):
     """Runs calls on a servable; owns the threads. Used on one event loop, by a replica, never by two."""
 
+    @property
+    @abstractmethod
+    def waiting(self) -> int:
+        """Calls that have not begun."""
+
+    @property
+    @abstractmethod
+    def running(self) -> int:
+        """Calls that run."""
+
     @abstractmethod
     def submit(self, call: Call, on_reply: OnReply) -> Submission:
         """Takes a call; never blocks, never raises for what the call holds.

@@ -6,6 +6,7 @@ import asyncio
 import functools
 import json
 import logging
+import os
 import time
 import uuid
 from collections.abc import Mapping, Sequence
@@ -13,8 +14,11 @@ from dataclasses import dataclass
 
 from cluster.actors.actor_link import ActorLink
 from cluster.actors.checkpoint_store import CheckpointStore
+from cluster.actors.controller_metrics import ControllerMetrics
+from cluster.actors.metrics_reporter import MetricsReporter, report_to
 from cluster.actors.model_config_store import ModelConfigStore
 from cluster.actors.notification import Notification
+from cluster.config.log_options import LogOptions, configure_logging
 from cluster.config.model_config import ModelConfig, ModelServerConfig
 from cluster.config.model_reload import check_reload
 from cluster.core.aspired_versions_state import AspiredVersionsState, Options
@@ -28,7 +32,7 @@ from cluster.core.events import (
     TimePassed,
     VersionsAspired,
 )
-from cluster.core.instructions import Instruction
+from cluster.core.instructions import Instruction, PublishStates
 from cluster.core.resource_ledger import Totals
 from cluster.core.resources import Slot
 from cluster.core.servable_id import ServableId
@@ -97,7 +101,10 @@ class ControllerActor:
         manager: ActorLink,
         store: CheckpointStore,
         checkpoint_key: str,
+        logs: LogOptions | None = None,
     ) -> None:
+        if logs is not None:
+            configure_logging(logs)
         self._options = options
         self._state = AspiredVersionsState(options.state, uuid.uuid4().hex[:12])
         self._models_store = models
@@ -113,12 +120,14 @@ class ControllerActor:
         self._restless_since: dict[str, float] = {}
         self._instructions: asyncio.Queue[list[Instruction]] = asyncio.Queue()
         self._changed = Notification()
+        self._metrics = ControllerMetrics()
         self._observed = asyncio.Event()
         self._handled = 0
         self._tasks = [
             asyncio.create_task(self._start()),
             asyncio.create_task(self._deliver()),
             asyncio.create_task(self._tick()),
+            asyncio.create_task(self._count()),
         ]
 
     async def handle(self, event: Event) -> None:
@@ -259,14 +268,20 @@ class ControllerActor:
         observed: Sequence[Event] = await self._manager.call("observe")
         for event in observed:
             self._handle(event)
+        if saved is not None:
+            self._metrics.begin(self._state.states())
         self._configure(models)
         self._observed.set()
 
     def _handle(self, event: Event) -> None:
-        if not isinstance(event, TimePassed):
-            logger.info("%s", event if not isinstance(event, ClusterObserved) else "cluster observed")
         instructions = self._state.handle(event, time.monotonic())
+        # Sources say the same again and again.
+        level = logging.INFO if instructions else logging.DEBUG
+        logger.log(level, "%s", event if not isinstance(event, ClusterObserved) else "cluster observed")
         self._handled += 1
+        for instruction in instructions:
+            if isinstance(instruction, PublishStates):
+                self._metrics.observe(instruction.states)
         if instructions:
             self._instructions.put_nowait(instructions)
         self._changed.notify()
@@ -290,6 +305,16 @@ class ControllerActor:
             handled = self._handled
             if not await self._changed.wait_for(functools.partial(self._handled_since, handled), delay_s):
                 self._handle(TimePassed())
+
+    async def _count(self) -> None:
+        ledger = self._state.ledger
+        reporter = MetricsReporter(
+            f"controller {os.getpid()}",
+            self._metrics.cells,
+            report_to(self._manager),
+            lambda: self._metrics.refresh(ledger.capacity(), ledger.reserved()),
+        )
+        await reporter.run()
 
     def _handled_since(self, handled: int) -> bool:
         return self._handled != handled

@@ -5,15 +5,22 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-from collections.abc import Coroutine, Sequence
+import os
+import time
+from collections import Counter
+from collections.abc import Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from cluster.actors.actor_link import ActorLink
 from cluster.actors.checkpoint_store import CheckpointStore
 from cluster.actors.fleet import FrontendFleet, LoaderFactory, NodeWatch
+from cluster.actors.metrics_board import MetricsBoard, Round
+from cluster.actors.metrics_reporter import MetricsReporter
 from cluster.actors.replica_board import ReplicaBoard
 from cluster.actors.serving_map_feed import ServingMapFeed
+from cluster.config.log_options import LogOptions, configure_logging
+from cluster.core import metric_catalog as catalog
 from cluster.core.acknowledgements import FrontendReport
 from cluster.core.errors import AspiredError, Internal
 from cluster.core.events import (
@@ -29,6 +36,7 @@ from cluster.core.events import (
 )
 from cluster.core.instructions import CancelLoad, Instruction, Load, Place, PublishStates, Quiesce, Unload
 from cluster.core.loader import LoadedServable, Loader
+from cluster.core.metrics import CellKey, MetricCells, Value
 from cluster.core.replica_report import ReplicaDirective, ReplicaPhase, ReplicaReport
 from cluster.core.resources import Node, Slot
 from cluster.core.servable_id import ServableId
@@ -38,6 +46,7 @@ NODE_WATCH_INTERVAL_S = 1.0
 ADOPTION_TIMEOUT_S = 15.0
 """How long a restarted manager waits for the replicas of an application to report before it gives that one up."""
 QUIESCE_TIMEOUT_S = 40.0
+METRICS_SAVE_INTERVAL_S = 10.0
 _ACCEPTING = b"accepting"
 
 logger = logging.getLogger(__name__)
@@ -69,13 +78,21 @@ class ManagerActor:
         controller: ActorLink,
         store: CheckpointStore,
         checkpoint_key: str,
+        metrics_key: str,
+        logs: LogOptions | None = None,
     ) -> None:
+        if logs is not None:
+            configure_logging(logs)
         self._loaders = loaders
         self._fleet = fleet
         self._node_watch = node_watch
         self._controller = controller
         self._store = store
         self._checkpoint_key = checkpoint_key
+        self._metrics_key = metrics_key
+        self._metrics = MetricsBoard()
+        self._cells = MetricCells()
+        self._metrics_restored = asyncio.Event()
         self._board = ReplicaBoard()
         self._feed = ServingMapFeed()
         self._managed: dict[ServableId, _Managed] = {}
@@ -85,6 +102,7 @@ class ManagerActor:
         self._stopping = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._spawn(self._start())
+        self._spawn(self._count())
 
     # -- the controller's side
 
@@ -121,11 +139,20 @@ class ManagerActor:
         """A replica's long poll: see `ReplicaBoard.watch`."""
         return await self._board.watch(report, seen)
 
+    async def report_metrics(self, process: str, changes: Mapping[CellKey, Value], seen: Round) -> Round:
+        """The long poll of every process that counts: see `MetricsBoard.report`."""
+        return await self._metrics.report(process, changes, seen)
+
     # -- the frontends' side
 
     async def watch_map(self, report: FrontendReport, seen: Epoch) -> ServingMap:
         """A frontend's long poll: see `ServingMapFeed.watch`."""
         return await self._feed.watch(report, seen)
+
+    async def collect_metrics(self) -> Mapping[CellKey, Value]:
+        """The metrics of the whole server, of this moment."""
+        await self._metrics_restored.wait()
+        return await self._metrics.collect()
 
     async def leave(self, frontend_id: str) -> None:
         """A frontend says goodbye; nobody waits for its acknowledgements any more."""
@@ -284,6 +311,7 @@ class ManagerActor:
 
     async def _load(self, managed: _Managed) -> None:
         servable = managed.load.version.id
+        began = time.monotonic()
         try:
             loaded = await managed.loader.load(managed.load.slots)
             if managed.phase is ObservedPhase.LOADING:
@@ -294,8 +322,11 @@ class ManagerActor:
             if not isinstance(error, AspiredError):
                 logger.exception("loading %s failed", servable)
                 error = Internal(f"{type(error).__name__}: {error}")
+            self._cells.counter(catalog.LOADS, servable.name, error.code.name).add()
             await self._tell(LoadFailed(servable, managed.load.instruction_id, error.to_status()))
         else:
+            self._cells.counter(catalog.LOADS, servable.name, "OK").add()
+            self._cells.histogram(catalog.LOAD_SECONDS, servable.name).observe(time.monotonic() - began)
             await self._tell(Loaded(servable, managed.load.instruction_id))
 
     async def _place(self, managed: _Managed, place: Place) -> None:
@@ -338,6 +369,30 @@ class ManagerActor:
     async def _tell_observed(self) -> None:
         await self._controller.call("handle", self._cluster_observed())
         self._observation_told.set()
+
+    # -- metrics
+
+    async def _count(self) -> None:
+        """Counts beside everybody else's counts, and keeps the sums for a manager that comes after this one."""
+        saved = await asyncio.to_thread(self._store.load, self._metrics_key)
+        if saved is not None:
+            self._metrics.restore(saved)
+        self._metrics_restored.set()
+        self._spawn(MetricsReporter(f"manager {os.getpid()}", self._cells, self._metrics.report, self._refresh_gauges).run())
+        while True:
+            await asyncio.sleep(METRICS_SAVE_INTERVAL_S)
+            sums = self._metrics.save()
+            if sums != saved:
+                saved = sums
+                await asyncio.to_thread(self._store.save, self._metrics_key, sums)
+
+    def _refresh_gauges(self) -> None:
+        reports = [report for name in self._board.applications() for report in self._board.reports(name)]
+        phases = Counter((report.version.id.name, str(report.version.id.version), report.phase.value) for report in reports)
+        self._cells.set_gauges(catalog.REPLICAS, phases)
+        frontends = self._feed.frontends()
+        self._cells.gauge(catalog.FRONTENDS).set(len(frontends))
+        self._cells.gauge(catalog.REQUESTS_IN_FLIGHT).set(sum(report.in_flight for report in frontends))
 
     # -- tasks
 

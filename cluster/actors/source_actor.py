@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from cluster.actors.actor_link import ActorLink
 from cluster.actors.model_config_store import ModelConfigStore
+from cluster.config.log_options import LogOptions, configure_logging
 from cluster.config.model_config import ModelConfig, ModelServerConfig
 from cluster.config.server_config import read_model_server_config
 from cluster.core.aspired_version import AspiredVersion
@@ -50,7 +51,10 @@ class SourceActor:
         controller: ActorLink,
         poll_interval_s: float,
         config_file: ConfigFile | None = None,
+        logs: LogOptions | None = None,
     ) -> None:
+        if logs is not None:
+            configure_logging(logs)
         self._make_source = make_source
         self._controller = controller
         self._poll_interval_s = poll_interval_s

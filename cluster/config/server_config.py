@@ -11,6 +11,7 @@ from typing import TypeVar
 from cluster.config.batching_parameters import BatchingParameters
 from cluster.config.batching_parameters_file import parse_batching_parameters
 from cluster.config.model_config import ModelConfig, ModelServerConfig, parse_model_server_config
+from cluster.config.monitoring_config import parse_monitoring_config
 from cluster.config.native_config import is_native, parse_native_config
 from cluster.config.server_options import ServerOptions
 from cluster.core.errors import ConfigError
@@ -21,16 +22,20 @@ _Parsed = TypeVar("_Parsed")
 
 @dataclass(frozen=True, slots=True)
 class ServerConfig:
-    """The flags and what the files that they name hold. `batching` is None where requests are run one by one."""
+    """The flags and what the files that they name hold.
+
+    `batching` is None where requests are run one by one; `metrics_path` is empty where no metrics are to be had.
+    """
 
     options: ServerOptions
     models: ModelServerConfig
     batching: BatchingParameters | None = None
+    metrics_path: str = ""
 
 
 def read_server_config(options: ServerOptions) -> ServerConfig:
     """Reads the files that `options` name. Raises ConfigError for one that cannot be read or used."""
-    return ServerConfig(options, _models(options), _batching(options))
+    return ServerConfig(options, _models(options), _batching(options), _metrics_path(options))
 
 
 def read_model_server_config(path: str) -> ModelServerConfig:
@@ -66,6 +71,12 @@ def _batching(options: ServerOptions) -> BatchingParameters | None:
     if not options.batching_parameters_file:
         return BatchingParameters()
     return _parse("batching_parameters_file", options.batching_parameters_file, parse_batching_parameters)
+
+
+def _metrics_path(options: ServerOptions) -> str:
+    if not options.monitoring_config_file:
+        return ""
+    return _parse("monitoring_config_file", options.monitoring_config_file, parse_monitoring_config)
 
 
 def _parse(flag: str, path: str, parse: Callable[[str, str], _Parsed]) -> _Parsed:

@@ -11,6 +11,7 @@ import re
 from dataclasses import dataclass
 
 from cluster.config.flag import Group, declared_flags, flag
+from cluster.config.log_options import LogOptions
 from cluster.config.names import SERVER_NAME
 from cluster.core.errors import ConfigError
 
@@ -327,12 +328,36 @@ class ServerOptions:
         metavar="LEVEL",
         choices=("debug", "info", "warning", "error"),
     )
+    log_format: str = flag(
+        "text",
+        Group.OPERATIONS,
+        "How Aspired's own logs are written: text, or json for one object a line.",
+        metavar="FORMAT",
+        choices=("text", "json"),
+    )
+    access_log: bool = flag(False, Group.OPERATIONS, "Log a line for each request, in the frontends' logs.")
+    request_log_max_file_bytes: int = flag(
+        64 * _MEBIBYTE,
+        Group.OPERATIONS,
+        "Size at which a file of logged requests (logging_config of a model) is complete and another is begun.",
+        metavar="BYTES",
+        minimum=1,
+    )
+    request_log_max_file_age_seconds: int = flag(
+        600, Group.OPERATIONS, "Age at which such a file is complete whatever its size.", metavar="SECONDS", minimum=1
+    )
+    request_log_max_total_bytes: int = flag(
+        10 << 30,
+        Group.OPERATIONS,
+        "What the files of one filename_prefix may take on a node; beyond it the oldest are deleted.",
+        metavar="BYTES",
+        minimum=1,
+    )
     monitoring_config_file: str = flag(
         "",
         Group.OPERATIONS,
-        "Text file with a MonitoringConfig: Prometheus metrics on the REST port.",
+        "Text file with a MonitoringConfig: Prometheus metrics of the whole server on every REST port.",
         metavar="FILE",
-        meanwhile="no metrics are exported",
     )
     enable_profiler: bool = flag(
         True,
@@ -398,6 +423,11 @@ class ServerOptions:
             raise ConfigError(f"--server_name={self.server_name}: expected 1 to 40 of the characters a-z, 0-9 and '-'")
         if not self.ray_address:
             raise ConfigError("--ray_address is empty: give local, auto or HOST:PORT")
+
+    @property
+    def log_options(self) -> LogOptions:
+        """How every process of the server logs."""
+        return LogOptions(level=self.log_level.upper(), json=self.log_format == "json")
 
     @property
     def tags(self) -> tuple[str, ...]:

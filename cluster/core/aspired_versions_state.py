@@ -91,12 +91,8 @@ class AspiredVersionsState:
         return tuple(chain.from_iterable(self._streams[name].states for name in sorted(self._streams)))
 
     def labels(self) -> Mapping[str, Mapping[str, int]]:
-        """Stream -> label -> version, of the configured streams that have labels."""
-        return {
-            stream.name: dict(stream.options.labels)
-            for stream in self._streams.values()
-            if stream.configured and stream.options.labels
-        }
+        """Stream -> label -> version, of every configured stream; most have no labels."""
+        return {stream.name: dict(stream.options.labels) for stream in self._streams.values() if stream.configured}
 
     def request_logging(self) -> Mapping[str, RequestLogging]:
         """By stream, of the configured streams whose requests are logged."""

@@ -60,9 +60,9 @@ class Unload:
 
 @dataclass(frozen=True, slots=True)
 class PublishStates:
-    """The public states of all versions, the names of some, or whose requests are logged have changed to these.
+    """The public states of all versions, the streams, their labels or whose requests are logged have changed to these.
 
-    `labels`: stream -> label -> version. `request_logging`: by stream.
+    `labels`: stream -> label -> version, of every configured stream. `request_logging`: of those that log.
     """
 
     states: tuple[ServableState, ...]

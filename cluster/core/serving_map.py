@@ -55,7 +55,8 @@ class ServableEntry:
 class ServingMap:
     """The routable versions, the public state of all versions, and whether the ports should be open.
 
-    `labels`: model -> label -> version. `request_logging`: the models whose requests are logged.
+    `labels`: model -> label -> version, of every configured model, those without versions too. `request_logging`: of those
+    whose requests are logged.
     """
 
     epoch: Epoch = Epoch()

@@ -10,12 +10,14 @@ from collections.abc import Iterable, Sequence
 
 from cluster.config.batching_parameters import BatchingParameters
 from cluster.core.errors import AspiredError, ResourceExhausted, Status
+from cluster.core.metrics import MetricCells
 from servables.batching.batch import concatenate, join, rounded_up, split
 from servables.batching.batch_scheduler import Batch, BatchScheduler, Task, TaskSlice
 from servables.call import Call, Reply
 from servables.deadline_timer import DeadlineTimer, time_left_s
 from servables.reply_queue import ReplyQueue
 from servables.run_errors import CANCELLED, CLOSED, EXPIRED, status_of, unknown_signature
+from servables.run_metrics import BatchMetrics
 from servables.runner import OnReply, Runner, Submission
 from servables.servable import Array, Servable
 from servables.worker_threads import WorkerThreads
@@ -30,13 +32,14 @@ class Batcher(Runner):
 
     When a batch fails, its calls run again in ever smaller groups, so that a call fails for its own reasons only. A servable
     that is not deterministic runs nothing twice: there, the whole batch gets the error. The deadline of a batch is its
-    latest call's.
+    latest call's. Batches and waits are counted in `cells`.
     """
 
-    def __init__(self, servable: Servable, parameters: BatchingParameters) -> None:
+    def __init__(self, servable: Servable, parameters: BatchingParameters, cells: MetricCells | None = None) -> None:
         self._servable = servable
         self._signature_names = frozenset(servable.signatures)
         self._parameters = parameters
+        self._metrics = BatchMetrics(cells or MetricCells(), parameters.thread_pool_name)
         self._scheduler: BatchScheduler[_BatchedCall] = BatchScheduler(parameters)
         self._replies = ReplyQueue(asyncio.get_running_loop())
         self._threads = WorkerThreads(
@@ -63,12 +66,13 @@ class Batcher(Runner):
 
     def submit(self, call: Call, on_reply: OnReply) -> Submission:
         now = time.monotonic()
-        task = _BatchedCall(self, call, on_reply, math.inf if call.timeout_s is None else now + call.timeout_s)
+        task = _BatchedCall(self, call, on_reply, now)
         status = self._refusal(task, now)
         if status is not None:
             self._replies.post([(on_reply, Reply(call.call_id, status=status))])
         else:
             self._timer.watch(task.deadline)
+            self._metrics.queued(task.rows)
         return task
 
     async def close(self) -> None:
@@ -112,6 +116,8 @@ class Batcher(Runner):
         return self._scheduler.next_batch(now)
 
     def _run(self, batch: Batch[_BatchedCall]) -> None:
+        now = time.monotonic()
+        self._metrics.taken([now - piece.task.queued_at for piece in batch.slices])
         self._run_together(tuple(batch.slices))
 
     def _run_together(self, slices: Sequence[_Slice]) -> None:
@@ -149,6 +155,7 @@ class Batcher(Runner):
             batch_rows,
             pad_variable_length=self._parameters.pad_variable_length_inputs,
         )
+        self._metrics.run(sum(task_rows), batch_rows)
         timeout_s = time_left_s(max(piece.task.deadline for piece in slices))
         outputs = self._servable.run(call.signature_name, inputs, call.outputs, timeout_s)
         return split(outputs, task_rows, batch_rows)
@@ -187,11 +194,12 @@ class Batcher(Runner):
 class _BatchedCall(Task):
     """The submission of one call, and what its slices have come to so far."""
 
-    __slots__ = ("_batcher", "answered", "on_reply", "parts")
+    __slots__ = ("_batcher", "answered", "on_reply", "parts", "queued_at")
 
-    def __init__(self, batcher: Batcher, call: Call, on_reply: OnReply, deadline: float) -> None:
-        super().__init__(call, deadline)
+    def __init__(self, batcher: Batcher, call: Call, on_reply: OnReply, now: float) -> None:
+        super().__init__(call, math.inf if call.timeout_s is None else now + call.timeout_s)
         self._batcher = batcher
+        self.queued_at = now
         self.on_reply = on_reply
         self.parts: dict[int, dict[str, Array]] = {}
         self.answered = False

@@ -14,6 +14,7 @@ from ray import serve
 from cluster.actors.actor_link import ActorLink
 from cluster.actors.replica_board import ReplicaBoard
 from cluster.config.batching_parameters import BatchingParameters
+from cluster.config.log_options import LogOptions
 from cluster.config.model_settings import overrides, serving_settings
 from cluster.config.names import application_name, parse_application_name
 from cluster.core.errors import AspiredError, Cancelled, Internal
@@ -166,6 +167,9 @@ class DeploymentLoaderFactory:
         batching: BatchingParameters | None,
         warmup: WarmupOptions | None = None,
         direct_threads: int | None = None,
+        *,
+        per_version_batching: bool = False,
+        logs: LogOptions | None = None,
     ) -> None:
         self._server_name = server_name
         self._manager = manager
@@ -173,6 +177,8 @@ class DeploymentLoaderFactory:
         self._batching = batching
         self._warmup = warmup or WarmupOptions()
         self._direct_threads = direct_threads
+        self._per_version_batching = per_version_batching
+        self._logs = logs or LogOptions()
         self._applications = ServeApplications()
 
     def loader(self, load: Load, board: ReplicaBoard) -> Loader:
@@ -188,6 +194,8 @@ class DeploymentLoaderFactory:
             batching=settings.batching_over(self._batching),
             direct_threads=self._direct_threads or max(2, 2 * (os.cpu_count() or 1)),
             warmup=replace(self._warmup, **overrides(settings.warmup)),
+            per_version_batching=self._per_version_batching and settings.batching is None,
+            logs=self._logs,
         )
         return DeploymentLoader(spec, board, self._applications)
 

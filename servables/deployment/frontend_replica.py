@@ -4,16 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from ray import serve
 
 from cluster.actors.actor_link import ActorLink
+from cluster.actors.metrics_reporter import MetricsReporter, report_to
+from cluster.config.log_options import LogOptions, configure_logging
 from cluster.config.model_config import ModelServerConfig
 from cluster.config.names import frontend_name
 from cluster.core.acknowledgements import FrontendReport
 from cluster.core.errors import AspiredError, Status
+from cluster.core.metrics import CellKey, Value
 from cluster.core.serving_map import Epoch, ServableEntry, ServingMap
 from servables.deployment.handle_channel import HandleChannel
 from servables.deployment.serve_applications import SERVE_ENVIRONMENT, ServeApplications
@@ -24,15 +27,17 @@ from servables.frontend.server_control import ServerControl
 LEAVING_S = 1.0
 """How long requests already sent to a version that has left the map hold back the acknowledgement of the new map."""
 BIND_INTERVAL_S = 1.0
+DRAINING_POLL_S = 0.05
 
 logger = logging.getLogger(__name__)
 
 
-class ControllerLink(ServerControl):
-    """The controller actor, as a frontend sees it."""
+class ControlLinks(ServerControl):
+    """The controller and the manager, as a frontend's handlers see them."""
 
-    def __init__(self, controller: ActorLink) -> None:
+    def __init__(self, controller: ActorLink, manager: ActorLink) -> None:
         self._controller = controller
+        self._manager = manager
 
     async def reload(self, models: ModelServerConfig) -> Status:
         status: Status = await self._controller.call("reload", models)
@@ -42,6 +47,10 @@ class ControllerLink(ServerControl):
         models: ModelServerConfig = await self._controller.call("models")
         return models
 
+    async def metrics(self) -> Mapping[CellKey, Value]:
+        values: Mapping[CellKey, Value] = await self._manager.call("collect_metrics")
+        return values
+
 
 class FrontendReplica:
     """Serve deployment class: keeps a `Frontend` in step with the manager's serving map.
@@ -50,20 +59,23 @@ class FrontendReplica:
     """
 
     async def __init__(  # type: ignore[misc]  # Serve awaits it
-        self, options: FrontendOptions, manager: ActorLink, controller: ActorLink, drain_timeout_s: float
+        self, options: FrontendOptions, manager: ActorLink, controller: ActorLink, drain_timeout_s: float, logs: LogOptions
     ) -> None:
         import ray  # the context of this process, not of the one that pickled the class
 
+        configure_logging(logs)
         self._manager = manager
         self._drain_timeout_s = drain_timeout_s
         self._id = serve.get_replica_context().replica_id.unique_id
         self._node_id = ray.get_runtime_context().get_node_id()
-        self._frontend = Frontend(options, self._channel, ControllerLink(controller), self._id)
+        self._frontend = Frontend(options, self._channel, ControlLinks(controller, manager), self._id)
         self._applied = Epoch()
         self._accepting = False
+        self._draining = False
         self._error = ""
         await self._bind()
-        self._tasks = [asyncio.get_running_loop().create_task(self._follow())]
+        reporter = MetricsReporter(self._id, self._frontend.cells, report_to(manager))
+        self._tasks = [asyncio.get_running_loop().create_task(work) for work in (self._follow(), reporter.run())]
 
     def _channel(self, entry: ServableEntry) -> FrameChannel:
         return HandleChannel(entry, self._id)
@@ -84,16 +96,17 @@ class FrontendReplica:
 
     async def _follow(self) -> None:
         while True:
-            seen = self._applied
+            # While it drains, every poll is answered at once: the manager is to know soon that nothing is left.
+            seen = Epoch() if self._draining else self._applied
             serving_map: ServingMap = await self._manager.call("watch_map", self._report(), seen)
-            if serving_map.epoch != seen:
+            if serving_map.epoch != self._applied:
                 try:
                     await self._apply(serving_map)
                 except Exception:  # a frontend that stops following its map would never acknowledge again
                     logger.exception("cannot apply map %s", serving_map.epoch)
                     await asyncio.sleep(BIND_INTERVAL_S)
-            if not self._accepting and self._frontend.in_flight:
-                await asyncio.sleep(0.05)  # draining: say soon how much is left
+            if self._draining:
+                await asyncio.sleep(DRAINING_POLL_S)
 
     async def _apply(self, serving_map: ServingMap) -> None:
         left = self._frontend.apply(serving_map)
@@ -101,16 +114,24 @@ class FrontendReplica:
             await self._frontend.start()
             self._accepting = True
         elif not serving_map.accepting and self._accepting:
-            self._accepting = False
-            self._tasks.append(asyncio.get_running_loop().create_task(self._frontend.drain(self._drain_timeout_s)))
+            self._accepting, self._draining = False, True
+            self._tasks.append(asyncio.get_running_loop().create_task(self._drain()))
         try:
             await asyncio.wait_for(left, LEAVING_S)
         except TimeoutError:
             logger.info("requests to versions that have left are still out; the replicas' gates know them")
         self._applied = serving_map.epoch
 
+    async def _drain(self) -> None:
+        try:
+            await self._frontend.drain(self._drain_timeout_s)
+        finally:
+            self._draining = False
+
     def _report(self) -> FrontendReport:
-        return FrontendReport(self._id, self._node_id, self._applied, self._accepting, self._frontend.in_flight, self._error)
+        # Until it has drained it must not be taken for idle and be stopped: request logs are completed last.
+        in_flight = max(self._frontend.in_flight, int(self._draining))
+        return FrontendReport(self._id, self._node_id, self._applied, self._accepting, in_flight, self._error)
 
 
 class ServeFrontendFleet:
@@ -124,6 +145,7 @@ class ServeFrontendFleet:
         controller: ActorLink,
         frontends_per_node: int,
         drain_timeout_s: float,
+        logs: LogOptions,
     ) -> None:
         self._server_name = server_name
         self._options = options
@@ -131,6 +153,7 @@ class ServeFrontendFleet:
         self._controller = controller
         self._frontends_per_node = frontends_per_node
         self._drain_timeout_s = drain_timeout_s
+        self._logs = logs
         self._applications = ServeApplications()
         self._nodes: set[str] | None = None
 
@@ -141,7 +164,7 @@ class ServeFrontendFleet:
             await self._applications.deploy(
                 frontend_name(self._server_name, node_id),
                 [self._deployment(node_id)],
-                [(self._options, self._manager, self._controller, self._drain_timeout_s)],
+                [(self._options, self._manager, self._controller, self._drain_timeout_s, self._logs)],
             )
             self._nodes.add(node_id)
         for node_id in self._nodes - set(node_ids):

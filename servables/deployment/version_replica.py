@@ -13,16 +13,20 @@ import numpy as np
 from ray import serve
 
 from cluster.actors.actor_link import ActorLink
+from cluster.actors.metrics_reporter import MetricsReporter, report_to
 from cluster.config.batching_parameters import BatchingParameters
+from cluster.config.log_options import LogOptions, configure_logging
+from cluster.core import metric_catalog as catalog
 from cluster.core.aspired_version import AspiredVersion
 from cluster.core.errors import AspiredError, Internal, NotServing, Status
+from cluster.core.metrics import MetricCells
 from cluster.core.replica_report import ReplicaDirective, ReplicaPhase, ReplicaReport
 from cluster.core.resources import ReplicaResources, Slot
 from servables.call import Call, Reply
 from servables.deployment.replica_gate import ReplicaGate
-from servables.deployment.version_loading import LoadedVersion, load_version
+from servables.deployment.version_loading import LoadedVersion, load_version, version_batching
 from servables.frame import decode_calls, encode_replies, join
-from servables.runner import Submission
+from servables.runner import Runner, Submission
 from servables.servable import PlatformOptions
 from servables.signatures import encode_signatures
 from servables.warmup.warmup import WarmupOptions
@@ -44,7 +48,10 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class ReplicaSpec:
-    """All that a replica must know to load its version; travels with the deployment, and comes again with every restart."""
+    """All that a replica must know to load its version; travels with the deployment, and comes again with every restart.
+
+    `batching` None runs requests one by one; with `per_version_batching` so does a version without parameters of its own.
+    """
 
     application: str
     deployment: str
@@ -56,6 +63,8 @@ class ReplicaSpec:
     batching: BatchingParameters | None
     direct_threads: int
     warmup: WarmupOptions
+    logs: LogOptions
+    per_version_batching: bool = False
 
 
 class VersionReplica:
@@ -68,12 +77,18 @@ class VersionReplica:
     async def __init__(self, spec: ReplicaSpec, *_others: Any) -> None:  # type: ignore[misc]  # Serve awaits it
         import ray  # the context of this process, not of the one that pickled the class
 
+        configure_logging(spec.logs)
         self._spec = spec
         self._replica_id = serve.get_replica_context().replica_id.unique_id
         self._gate = ReplicaGate(str(spec.version.id))
         self._directive = ReplicaDirective()
         self._directed = asyncio.Event()
         self._submissions: dict[tuple[str, int], Submission] = {}
+        self._runner: Runner | None = None
+        self._cells = MetricCells()
+        self._request_bytes = self._cells.histogram(catalog.FRAME_BYTES, "request")
+        self._reply_bytes = self._cells.histogram(catalog.FRAME_BYTES, "reply")
+        self._frame_calls = self._cells.histogram(catalog.FRAME_CALLS)
         node_id = ray.get_runtime_context().get_node_id()
         slot = await self._claim_slot(node_id)
         self._report = ReplicaReport(
@@ -91,6 +106,8 @@ class VersionReplica:
         self._watch: asyncio.Task[None] | None = None
         self._tell(self._report)
         _take_device(slot)
+        reporter = MetricsReporter(self._replica_id, self._cells, report_to(spec.manager), self._refresh_gauges)
+        self._reporting = asyncio.get_running_loop().create_task(reporter.run())
         servable, self._runner = await self._load(slot)
         self._tell(
             replace(
@@ -105,6 +122,8 @@ class VersionReplica:
     async def frame(self, frontend_id: str, frame: Frame) -> AsyncIterator[Frame]:
         """Runs a frame's calls; yields frames of replies as calls are done, in any order, until each has its reply."""
         calls = decode_calls(frame if isinstance(frame, bytes) else frame.data)
+        self._request_bytes.observe(len(frame))
+        self._frame_calls.observe(len(calls))
         try:
             self._gate.enter(len(calls))
         except NotServing:
@@ -132,7 +151,9 @@ class VersionReplica:
                 replies, done[:] = tuple(done), ()
                 waiting -= len(replies)
                 buffers = encode_replies(replies)
-                if not isinstance(frame, bytes) and sum(map(len, buffers)) >= PLASMA_THRESHOLD_BYTES:
+                size_bytes = sum(map(len, buffers))
+                self._reply_bytes.observe(size_bytes)
+                if not isinstance(frame, bytes) and size_bytes >= PLASMA_THRESHOLD_BYTES:
                     yield np.frombuffer(join(buffers), np.uint8)
                 else:
                     yield join(buffers)
@@ -151,6 +172,7 @@ class VersionReplica:
         """Answers as soon as a replica of the deployment takes work; frontends wait in it for one that has died."""
 
     def _submit(self, frontend_id: str, call: Call, on_reply: Any) -> None:
+        assert self._runner is not None  # frames come when the constructor has returned
         # A runner never answers within submit, so the reply finds the submission here.
         self._submissions[frontend_id, call.call_id] = self._runner.submit(call, on_reply)
 
@@ -158,6 +180,14 @@ class VersionReplica:
         self._gate.leave(1)
         if self._gate.quiesced:
             self._tell(replace(self._report, phase=ReplicaPhase.QUIESCED))
+
+    # -- metrics
+
+    def _refresh_gauges(self) -> None:
+        version = self._spec.version.id
+        waiting, running = (self._runner.waiting, self._runner.running) if self._runner is not None else (0, 0)
+        self._cells.gauge(catalog.CALLS_WAITING, version.name, str(version.version)).set(waiting)
+        self._cells.gauge(catalog.CALLS_RUNNING, version.name, str(version.version)).set(running)
 
     # -- the manager's side
 
@@ -197,8 +227,17 @@ class VersionReplica:
         options = replace(spec.options, gpu=slot.gpu, gpu_memory_bytes=slot.gpu_memory_bytes)
         while True:
             try:
+                batching = spec.batching
+                if batching is not None and spec.per_version_batching:
+                    batching = version_batching(spec.version.path, batching)
                 return await load_version(
-                    spec.version.platform, spec.version.path, options, spec.batching, spec.direct_threads, spec.warmup
+                    spec.version.platform,
+                    spec.version.path,
+                    options,
+                    batching,
+                    spec.direct_threads,
+                    spec.warmup,
+                    self._cells,
                 )
             except Exception as error:  # whatever it is, it is this version's load error
                 if not isinstance(error, AspiredError):

@@ -16,12 +16,16 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from cluster.core.errors import Unavailable
+from cluster.core.metrics import MetricCells
 from cluster.core.serving_map import ServingMap
+from servables.frontend.access_log import AccessLog
 from servables.frontend.frame_channel import FrameChannelFactory
 from servables.frontend.grpc_listener import GrpcListener
 from servables.frontend.grpc_services import GrpcServices
 from servables.frontend.http_listener import HttpLimits, HttpListener
 from servables.frontend.inference import Inference
+from servables.frontend.operator_routes import OperatorRoutes
+from servables.frontend.request_metrics import RequestMetrics
 from servables.frontend.rest import Rest, RestOptions
 from servables.frontend.servable_router import RouterLimits, ServableRouter
 from servables.frontend.server_control import ServerControl
@@ -32,7 +36,8 @@ from servables.request_log.request_logger import RequestLogger, RequestLogLimits
 class FrontendOptions:
     """What a frontend is told. A port of 0 turns its protocol off; `rest_api_timeout_s` None sets no limit.
 
-    `tensor_content`: gRPC Predict answers carry raw bytes in place of typed fields.
+    `tensor_content`: gRPC Predict answers carry raw bytes in place of typed fields. `metrics_path`: where REST has Prometheus's
+    metrics, empty for nowhere. `access_log`: a line of the log for each request.
     """
 
     host: str = "0.0.0.0"
@@ -42,6 +47,8 @@ class FrontendOptions:
     rest_api_timeout_s: float | None = 30.0
     enable_cors: bool = False
     tensor_content: bool = False
+    metrics_path: str = ""
+    access_log: bool = False
     http_limits: HttpLimits = field(default_factory=HttpLimits)
     router_limits: RouterLimits = field(default_factory=RouterLimits)
     request_log_limits: RequestLogLimits = field(default_factory=RequestLogLimits)
@@ -50,7 +57,7 @@ class FrontendOptions:
 class Frontend:
     """Used on one event loop, in the order above. Frontends of one node share its ports by SO_REUSEPORT.
 
-    `frontend_id` tells its request logs from those of other frontends.
+    What it counts is in `cells`. `frontend_id` tells its request logs from those of other frontends.
     """
 
     def __init__(
@@ -61,13 +68,17 @@ class Frontend:
         frontend_id: str = "frontend",
     ) -> None:
         self._options = options
+        self.cells = MetricCells()
         self._router = ServableRouter(channel_factory, options.router_limits)
-        self.request_logger = RequestLogger(frontend_id, options.request_log_limits)
-        inference = Inference(self._router, self.request_logger.logs)
-        self._grpc = GrpcServices(inference, control, tensor_content=options.tensor_content)
+        self._request_logger = RequestLogger(frontend_id, options.request_log_limits, self.cells)
+        inference = Inference(self._router, RequestMetrics(self.cells), self._request_logger.logs)
+        access_log = AccessLog() if options.access_log else None
+        self._grpc = GrpcServices(inference, control, tensor_content=options.tensor_content, access_log=access_log)
         self._grpc_listener = GrpcListener(self._grpc.handlers())
         rest = Rest(inference, RestOptions(timeout_s=options.rest_api_timeout_s, enable_cors=options.enable_cors))
-        self._http_listener = HttpListener(rest.handle, options.http_limits)
+        OperatorRoutes(lambda: self._router.serving_map, control, options.metrics_path).add_to(rest)
+        handler = access_log.http(rest.handle) if access_log is not None else rest.handle
+        self._http_listener = HttpListener(handler, options.http_limits)
         self._rest_socket: socket.socket | None = None
         self._grpc_socket: socket.socket | None = None
 
@@ -99,7 +110,7 @@ class Frontend:
 
     def apply(self, serving_map: ServingMap) -> asyncio.Future[None]:
         """Routes, and logs requests, by the map from now on; see `ServableRouter.apply` for the future."""
-        self.request_logger.configure(serving_map.request_logging)
+        self._request_logger.configure(serving_map.request_logging)
         return self._router.apply(serving_map)
 
     async def start(self) -> None:
@@ -119,7 +130,7 @@ class Frontend:
         The request logs are complete then.
         """
         await asyncio.gather(self._http_listener.stop(timeout_s), self._grpc_listener.stop(timeout_s))
-        await self.request_logger.close()
+        await self._request_logger.close()
 
     async def close(self) -> None:
         """Ends the channels; after `drain`."""

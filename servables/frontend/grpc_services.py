@@ -7,7 +7,7 @@ TF Serving's protos in the process.
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any, TypeVar
 
 import grpc
@@ -29,6 +29,7 @@ from cluster.protos import (
     ReloadConfigResponse,
 )
 from servables.examples import input_to_examples
+from servables.frontend.access_log import AccessLog, Context
 from servables.frontend.error_mapping import grpc_message, grpc_status
 from servables.frontend.inference import (
     ExampleResults,
@@ -60,8 +61,6 @@ MODEL_SERVICE = "tensorflow.serving.ModelService"
 _SIGNATURE_DEF = "signature_def"
 _SIGNATURE_DEF_MAP_URL = "type.googleapis.com/tensorflow.serving.SignatureDefMap"
 
-# grpc.aio's types are generic over messages; here both sides are bytes.
-Context = grpc.aio.ServicerContext[bytes, bytes]
 Method = Callable[[bytes, float | None], Awaitable[bytes]]
 M = TypeVar("M", bound=Message)
 
@@ -69,11 +68,19 @@ M = TypeVar("M", bound=Message)
 class GrpcServices:
     """The methods by name, each from a request's bytes to the answer's. `in_flight` counts those without an answer."""
 
-    def __init__(self, inference: Inference, control: ServerControl, *, tensor_content: bool = False) -> None:
+    def __init__(
+        self,
+        inference: Inference,
+        control: ServerControl,
+        *,
+        tensor_content: bool = False,
+        access_log: AccessLog | None = None,
+    ) -> None:
         """`tensor_content`: Predict answers carry raw bytes in place of typed fields, which clients must expect."""
         self._inference = inference
         self._control = control
         self._tensor_content = tensor_content
+        self._access_log = access_log
         self.in_flight = 0
 
     def handlers(self) -> Sequence[grpc.GenericRpcHandler[Any, Any]]:
@@ -100,24 +107,27 @@ class GrpcServices:
 
     async def predict(self, request_bytes: bytes, timeout_s: float | None) -> bytes:
         request = _parsed(PredictRequest, request_bytes)
-        spec = _model_spec(request)
+        with self._inference.metrics.request("GRPC", request.model_spec.name, "Predict"):
+            spec = _model_spec(request)
 
-        def decode(signatures: Signatures) -> SignatureCall:
-            return predict_call(signatures, spec.signature_name, request.inputs, request.output_filter, tensor_to_array)
+            def decode(signatures: Signatures) -> SignatureCall:
+                return predict_call(signatures, spec.signature_name, request.inputs, request.output_filter, tensor_to_array)
 
-        prediction = await self._inference.predict(spec, decode, timeout_s)
-        response = predict_response(prediction, tensor_content=self._tensor_content)
-        return self._logged(prediction, "predict_log", request, response, len(request_bytes))
+            prediction = await self._inference.predict(spec, decode, timeout_s)
+            response = predict_response(prediction, tensor_content=self._tensor_content)
+            return self._logged(prediction, "predict_log", request, response, len(request_bytes))
 
     async def classify(self, request_bytes: bytes, timeout_s: float | None) -> bytes:
         request = _parsed(ClassificationRequest, request_bytes)
-        answer = await self._inference.classify(_model_spec(request), lambda: input_to_examples(request.input), timeout_s)
-        return self._logged(answer, "classify_log", request, classification_response(answer), len(request_bytes))
+        with self._inference.metrics.request("GRPC", request.model_spec.name, "Classify"):
+            answer = await self._inference.classify(_model_spec(request), lambda: input_to_examples(request.input), timeout_s)
+            return self._logged(answer, "classify_log", request, classification_response(answer), len(request_bytes))
 
     async def regress(self, request_bytes: bytes, timeout_s: float | None) -> bytes:
         request = _parsed(RegressionRequest, request_bytes)
-        answer = await self._inference.regress(_model_spec(request), lambda: input_to_examples(request.input), timeout_s)
-        return self._logged(answer, "regress_log", request, regression_response(answer), len(request_bytes))
+        with self._inference.metrics.request("GRPC", request.model_spec.name, "Regress"):
+            answer = await self._inference.regress(_model_spec(request), lambda: input_to_examples(request.input), timeout_s)
+            return self._logged(answer, "regress_log", request, regression_response(answer), len(request_bytes))
 
     async def get_model_metadata(self, request_bytes: bytes, timeout_s: float | None) -> bytes:
         request = _parsed(GetModelMetadataRequest, request_bytes)
@@ -160,12 +170,27 @@ class GrpcServices:
             raise InvalidArgument(
                 "ServerModelConfig type not supported by HandleReloadConfigRequest. Only ModelConfigList is currently supported"
             )
+        before = await self._totals(request.metric_names)
         status = await self._control.reload(model_server_config(request.config))
         if not status.ok:
             raise status.to_error()
         response = ReloadConfigResponse()
         response.status.SetInParent()
+        after = await self._totals(request.metric_names)
+        for name in request.metric_names:
+            response.metric.add(name=name, int64_value_increase=int(after[name] - before[name]))
         return response.SerializeToString()
+
+    async def _totals(self, metric_names: Collection[str]) -> Mapping[str, float]:
+        """What the server has counted under these names, which are TF Serving's own: /tensorflow/serving/request_count."""
+        if not metric_names:
+            return {}
+        totals = dict.fromkeys(metric_names, 0.0)
+        for key, value in (await self._control.metrics()).items():
+            name = key.metric.replace(":", "/")
+            if name in totals and len(value) == 1:  # a histogram has no one value
+                totals[name] += value[0]
+        return totals
 
     def _logged(
         self,
@@ -208,7 +233,7 @@ class GrpcServices:
             await context.abort(grpc_status(code), grpc_message(message))
             raise AssertionError("abort raises")
 
-        return behave
+        return behave if self._access_log is None else self._access_log.grpc(f"/{service}/{name}", behave)
 
 
 def _parsed(message_type: type[M], request_bytes: bytes) -> M:

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from email.utils import formatdate
 from functools import lru_cache
 from http import HTTPStatus
-from typing import cast
+from typing import Any, cast
 
 import httptools
 
@@ -44,12 +44,16 @@ _REASONS = {499: "Client Closed Request", **{status.value: status.phrase for sta
 
 @dataclass(frozen=True, slots=True)
 class HttpRequest:
-    """A whole request. `target` is as sent; `headers` have lower-case names, repeated ones joined by a comma."""
+    """A whole request. `target` is as sent; `headers` have lower-case names, repeated ones joined by a comma.
+
+    `peer` is the client's address with its port.
+    """
 
     method: str
     target: str
     headers: dict[bytes, bytes]
     body: bytes
+    peer: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,6 +200,7 @@ class _HttpConnection(asyncio.Protocol):
         self._limits = listener.limits
         self._loop = loop
         self._transport: asyncio.Transport
+        self._peer = ""
         self._parser = httptools.HttpRequestParser(self)
         # Whole messages that wait their turn, each with its answer's Connection header; or the last answer itself.
         self._queue: deque[tuple[HttpRequest, bytes] | HttpResponse] = deque()
@@ -218,6 +223,7 @@ class _HttpConnection(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+        self._peer = _address(transport.get_extra_info("peername"))
         self._listener.opened(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -321,7 +327,7 @@ class _HttpConnection(asyncio.Protocol):
         self._continue_due = False
         body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
         method = self._parser.get_method().decode("latin-1")
-        request = HttpRequest(method, self._target.decode("latin-1"), self._headers, body)
+        request = HttpRequest(method, self._target.decode("latin-1"), self._headers, body, self._peer)
         self._body = []
         if not self._parser.should_keep_alive():
             connection, self._deaf = _CLOSE, True
@@ -475,6 +481,13 @@ class _HttpConnection(asyncio.Protocol):
             self._transport.write_eof()
         else:
             self._transport.close()
+
+
+def _address(peername: Any) -> str:
+    if not isinstance(peername, tuple):
+        return ""
+    host, port = peername[:2]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def _refusal(status: int, message: str) -> HttpResponse:

@@ -10,6 +10,7 @@ the deadline, and resolving again when a version left while its request was on t
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -26,10 +27,13 @@ from cluster.core.errors import (
     Unavailable,
     Unimplemented,
 )
+from cluster.core.metrics import MetricCells
 from cluster.core.servable_id import ServableId
 from cluster.core.servable_state import ServableState
 from cluster.core.serving_map import ServableEntry
 from servables.classification import classification_call, classifications, regression_call, regressions
+from servables.frontend.access_log import note_model
+from servables.frontend.request_metrics import RequestMetrics
 from servables.frontend.servable_router import ServableRouter
 from servables.request_log.request_log import MakeLog, RequestLog
 from servables.servable import Array
@@ -110,8 +114,14 @@ class Inference:
     `request_logs`: by model, of those that log.
     """
 
-    def __init__(self, router: ServableRouter, request_logs: Mapping[str, RequestLog] | None = None) -> None:
+    def __init__(
+        self,
+        router: ServableRouter,
+        metrics: RequestMetrics | None = None,
+        request_logs: Mapping[str, RequestLog] | None = None,
+    ) -> None:
         self._router = router
+        self.metrics = metrics or RequestMetrics(MetricCells())
         self._request_logs = {} if request_logs is None else request_logs
         # Keyed by content: all versions of a model usually share their signatures.
         self._signatures = lru_cache(maxsize=4096)(decode_signatures)
@@ -120,10 +130,13 @@ class Inference:
         """The version that would answer now (TF Serving: `ServerCore::ServableRequestFromModelSpec`)."""
         if not spec.name:
             raise InvalidArgument("ModelSpec has no name specified.")
-        return self._router.resolve(spec.name, spec.version, spec.label)
+        note_model(spec.name)
+        entry = self._router.resolve(spec.name, spec.version, spec.label)
+        note_model(entry.id.name, entry.id.version)
+        return entry
 
-    async def predict(self, spec: ModelSpec, decode: DecodeCall, timeout_s: float | None) -> Prediction:
-        """Runs one call; `timeout_s` covers all of it, waiting and running included."""
+    async def predict(self, spec: ModelSpec, decode: DecodeCall, timeout_s: float | None, api: str = "Predict") -> Prediction:
+        """Runs one call; `timeout_s` covers all of it, waiting and running included. `api` is what it is counted as."""
         loop = asyncio.get_running_loop()
         began = loop.time()
         while True:
@@ -132,6 +145,7 @@ class Inference:
             call = decode(signatures)
             elapsed_s = loop.time() - began
             remaining_s = None if timeout_s is None else timeout_s - elapsed_s
+            handed_over = time.perf_counter()
             try:
                 outputs = await self._router.call(entry, call.signature_name, call.inputs, call.outputs, remaining_s)
             except NotServing as refusal:
@@ -141,17 +155,18 @@ class Inference:
                     ) from refusal
                 await self._await_other_map(spec, entry)
                 continue
+            self.metrics.ran(spec.name, api, time.perf_counter() - handed_over)
             return Prediction(entry.id, call.signature_name, signatures[call.signature_name], call.inputs, outputs)
 
     async def classify(
         self, spec: ModelSpec, examples: Callable[[], Array], timeout_s: float | None
     ) -> ExampleResults[Sequence[tuple[bytes, float]]]:
         """Classifies serialized `tf.Example`s; `examples` is called once the model is known to exist."""
-        return await self._run_examples(spec, examples, timeout_s, classification_call, classifications)
+        return await self._run_examples(spec, examples, timeout_s, "Classify", classification_call, classifications)
 
     async def regress(self, spec: ModelSpec, examples: Callable[[], Array], timeout_s: float | None) -> ExampleResults[float]:
         """As `classify`, with one value for each example."""
-        return await self._run_examples(spec, examples, timeout_s, regression_call, regressions)
+        return await self._run_examples(spec, examples, timeout_s, "Regress", regression_call, regressions)
 
     async def multi_inference(
         self, tasks: Sequence[InferenceTask], examples: Callable[[], Array], timeout_s: float | None
@@ -171,6 +186,7 @@ class Inference:
             elapsed_s = loop.time() - began
             remaining_s = None if timeout_s is None else timeout_s - elapsed_s
             runs = (self._router.call(entry, name, inputs, outputs, remaining_s) for name, inputs, outputs in calls)
+            handed_over = time.perf_counter()
             answers = await asyncio.gather(*runs, return_exceptions=True)
             errors = [answer for answer in answers if isinstance(answer, BaseException)]
             if errors and isinstance(errors[0], NotServing) and elapsed_s <= _NOT_SERVING_PATIENCE_S:
@@ -178,6 +194,8 @@ class Inference:
                 continue
             if errors:
                 raise errors[0]
+            self.metrics.ran(spec.name, "MultiInference", time.perf_counter() - handed_over)
+            self.metrics.examples(spec.name, len(serialized))
             return [
                 ExampleResults(entry.id, name, _TO_RESULTS[task.method_name](signatures[name], outputs, len(serialized)))
                 for task, (name, _, _), outputs in zip(tasks, calls, answers, strict=True)
@@ -189,6 +207,7 @@ class Inference:
 
         TF Serving: `model_servers/get_model_status_impl.cc`.
         """
+        note_model(spec.name)
         states = [state for state in self._router.serving_map.states if state.id.name == spec.name]
         if spec.version is not None:
             states = [state for state in states if state.id.version == spec.version]
@@ -213,6 +232,7 @@ class Inference:
         spec: ModelSpec,
         examples: Callable[[], Array],
         timeout_s: float | None,
+        api: str,
         to_call: Callable[[Signatures, str, Array], tuple[str, Mapping[str, Array], tuple[str, ...]]],
         to_results: Callable[[Signature, Mapping[str, Array], int], Sequence[R]],
     ) -> ExampleResults[R]:
@@ -224,7 +244,7 @@ class Inference:
             rows = len(serialized)
             return SignatureCall(*to_call(signatures, spec.signature_name, serialized))
 
-        prediction = await self.predict(spec, decode, timeout_s)
+        prediction = await self.predict(spec, decode, timeout_s, api)
         results = to_results(prediction.signature, prediction.outputs, rows)
         return ExampleResults(prediction.id, prediction.signature_name, results)
 

@@ -4,7 +4,7 @@
     GET  /v1/models/M[/versions/V|/labels/L][/metadata]
 
 Routes are tried in order, each by a regular expression that must match the whole target, query included, as TF Serving
-matches. `Rest.add_route` puts further ones (health, metrics) before TF Serving's catch-all.
+matches. `Rest.add_route` puts further ones (`OperatorRoutes`) before TF Serving's catch-all.
 """
 
 from __future__ import annotations
@@ -21,8 +21,9 @@ from urllib.parse import unquote
 from google.protobuf import json_format
 from google.protobuf.message import Message
 
-from cluster.core.errors import AspiredError, Code, FailedPrecondition, InvalidArgument, Status
+from cluster.core.errors import AspiredError, FailedPrecondition, InvalidArgument
 from cluster.protos import GetModelMetadataResponse, SignatureDefMap
+from servables.frontend.access_log import note_model
 from servables.frontend.error_mapping import http_status
 from servables.frontend.http_listener import JSON_HEADERS, Headers, HttpRequest, HttpResponse
 from servables.frontend.inference import (
@@ -86,6 +87,8 @@ class _Target:
     error: HttpResponse | None = None
 
 
+_NO_TARGET = _Target(ModelSpec(""))
+
 RouteHandler = Callable[[HttpRequest], Awaitable[HttpResponse]]
 
 
@@ -114,19 +117,28 @@ class Rest:
         return _NOT_FOUND
 
     async def _handle_api(self, request: HttpRequest) -> HttpResponse:
+        target = _NO_TARGET if request.method == "OPTIONS" else _parse_target(request.method, _path(request.target))
+        api = target.verb if request.method == "POST" else ""
         try:
-            if request.method == "OPTIONS":
-                return self._preflight(request)
-            target = _parse_target(request.method, _path(request.target))
-            if target.error is not None:
-                return self._with_cors(target.error)
-            if request.method == "GET":
-                answer = self._metadata(target.spec) if target.verb == "metadata" else self._status(target.spec)
-            else:
-                answer = await self._verbs[target.verb](target.spec, await self._body(request))
+            with self._inference.metrics.request("REST", target.spec.name, api) as counted:
+                if request.method == "OPTIONS":
+                    response = self._preflight(request)
+                    if response.status != 200:
+                        counted.code = FailedPrecondition.code
+                    return response
+                if target.error is not None:
+                    counted.code = InvalidArgument.code
+                    return self._with_cors(target.error)
+                note_model(target.spec.name)
+                answer = await self._answer(request, target)
         except AspiredError as error:
-            return self._with_cors(_error_response(error.to_status()))
+            return self._with_cors(error_response(error))
         return HttpResponse(200, JSON_HEADERS + self._added_headers, answer)
+
+    async def _answer(self, request: HttpRequest, target: _Target) -> bytes:
+        if request.method == "GET":
+            return self._metadata(target.spec) if target.verb == "metadata" else self._status(target.spec)
+        return await self._verbs[target.verb](target.spec, await self._body(request))
 
     async def _predict(self, spec: ModelSpec, body: bytes) -> bytes:
         predict_body = PredictBody.parse(body)
@@ -217,7 +229,7 @@ def _match_target(method: str, path: str) -> _Target:
     # The expressions ignore case as a whole, TF Serving's handler then compares the verb as it is.
     if match is None or (method == "POST" and match["verb"] not in ("predict", "classify", "regress")):
         message = f"Malformed request: {method} {path.encode('latin-1').decode(errors='replace')}"
-        return _Target(ModelSpec(""), error=_error_response(Status(Code.INVALID_ARGUMENT, message)))
+        return _Target(ModelSpec(""), error=error_response(InvalidArgument(message)))
     digits = (match["version"] or "").lstrip("0")
     if len(digits) > _MAX_INT64_DIGITS or int(digits or "0") > _MAX_INT64:
         # TF Serving leaves before it writes the error's JSON.
@@ -238,8 +250,9 @@ def _require_name(spec: ModelSpec) -> None:
         raise InvalidArgument("Missing model name in request.")
 
 
-def _error_response(status: Status) -> HttpResponse:
-    return HttpResponse(http_status(status.code), JSON_HEADERS, encode_error(status.message))
+def error_response(error: AspiredError) -> HttpResponse:
+    """An error as TF Serving answers it."""
+    return HttpResponse(http_status(error.code), JSON_HEADERS, encode_error(error.message))
 
 
 def _printed(message: Message) -> str:

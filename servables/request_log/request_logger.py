@@ -11,6 +11,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from cluster.core import metric_catalog as catalog
+from cluster.core.errors import Code
+from cluster.core.metrics import MetricCells
 from cluster.core.request_logging import RequestLogging
 from cluster.core.servable_id import ServableId
 from cluster.protos import LogMetadata, SamplingConfig
@@ -48,13 +51,14 @@ class RequestLogger:
         await logger.close()                              writes what waits, and completes the files
 
     `configure`, `offer` and `close` belong to one event loop. `logs` stays the same object. Nothing here fails or delays a
-    request: what cannot be written in time is dropped and counted.
+    request: what cannot be written in time is dropped and counted in `cells`.
     """
 
     def __init__(
         self,
         frontend_id: str,
         limits: RequestLogLimits | None = None,
+        cells: MetricCells | None = None,
         *,
         make_sink: SinkFactory | None = None,
         chance: Callable[[], float] = random.random,
@@ -62,6 +66,7 @@ class RequestLogger:
     ) -> None:
         limits = limits or RequestLogLimits()
         self.logs: dict[str, ModelRequestLog] = {}
+        self._cells = cells or MetricCells()
         self._frontend_id = frontend_id
         self._file_limits = limits.files
         self._chance = chance
@@ -71,14 +76,15 @@ class RequestLogger:
         self._thread: threading.Thread | None = None
 
     def configure(self, request_logging: Mapping[str, RequestLogging]) -> None:
-        """Logs these models' requests from now on, and no others; a model that stays keeps its counts."""
+        """Logs these models' requests from now on, and no others."""
         for model in self.logs.keys() - request_logging.keys():
             del self.logs[model]
         for model, config in request_logging.items():
             if model in self.logs:
                 self.logs[model].config = config
             else:
-                self.logs[model] = ModelRequestLog(config, self._queue, self._chance, self._clock)
+                counts = LogCounts(self._cells, model)
+                self.logs[model] = ModelRequestLog(config, counts, self._queue, self._chance, self._clock)
         self._writer.prefixes = frozenset(config.filename_prefix for config in request_logging.values())
         self._queue.nudge()
         if self._thread is None and self.logs:
@@ -95,43 +101,48 @@ class RequestLogger:
         return RecordFiles(prefix, self._frontend_id, self._file_limits, self._clock)
 
 
+class LogCounts:
+    """What became of a model's sampled requests. Each count belongs to one thread."""
+
+    def __init__(self, cells: MetricCells, model: str) -> None:
+        self.written = cells.counter(catalog.REQUEST_LOG_COUNT, model, Code.OK.name)
+        """By the writer."""
+        self.failed = cells.counter(catalog.REQUEST_LOG_COUNT, model, Code.UNAVAILABLE.name)
+        """By the writer: there was no disk to take them."""
+        self.refused = cells.counter(catalog.REQUEST_LOG_COUNT, model, Code.RESOURCE_EXHAUSTED.name)
+        """By the event loop: there was no room in the queue."""
+
+
 class ModelRequestLog:
-    """See `RequestLog`. `config` may change. `records` counts what was written, `dropped` what was sampled and is lost."""
+    """See `RequestLog`. `config` may change."""
 
     def __init__(
         self,
         config: RequestLogging,
+        counts: LogCounts,
         queue: RecordQueue[_Entry],
         chance: Callable[[], float],
         clock: Callable[[], float],
     ) -> None:
         self.config = config
-        self.records = 0
-        # Counted apart, each by one thread alone.
-        self.refused = 0
-        self.failed = 0
+        self.counts = counts
         self._queue = queue
         self._chance = chance
         self._clock = clock
 
-    @property
-    def dropped(self) -> int:
-        """For want of room in the queue, or of a disk."""
-        return self.refused + self.failed
-
     def offer(self, servable: ServableId, signature_name: str, make_log: MakeLog, size_bytes: int) -> None:
         if not is_sampled(self.config.sampling_rate, self._chance()):
             return
-        entry = _Entry(self, self.config, servable, signature_name, int(self._clock()), make_log)
+        entry = _Entry(self.counts, self.config, servable, signature_name, int(self._clock()), make_log)
         if not self._queue.put(entry, size_bytes):
-            self.refused += 1
+            self.counts.refused.add()
 
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
     """A request that waits to be written."""
 
-    log: ModelRequestLog
+    counts: LogCounts
     config: RequestLogging
     servable: ServableId
     signature_name: str
@@ -185,12 +196,10 @@ class _Writer:
             record = entry.record()
         except Exception:  # a bug in one kind of message must not end the log
             logger.exception("a request of %s cannot be logged", entry.servable)
-            entry.log.failed += 1
+            entry.counts.failed.add()
             return
-        if sink.write(record, self._clock()):
-            entry.log.records += 1
-        else:
-            entry.log.failed += 1
+        kept = sink.write(record, self._clock())
+        (entry.counts.written if kept else entry.counts.failed).add()
 
     def _retire(self) -> None:
         for prefix in self._sinks.keys() - self.prefixes:

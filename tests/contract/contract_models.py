@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from cluster.core.errors import Code, Status, error_for
+from cluster.core.metrics import MetricCells
 from cluster.core.request_logging import RequestLogging
 from cluster.core.servable_id import ServableId
 from cluster.core.servable_state import PublicState, ServableState
@@ -126,7 +127,7 @@ def _serving_map() -> ServingMap:
     states = [ServableState(servable, PublicState.AVAILABLE) for servable in versions]
     failed = Status(Code.INTERNAL, "the files are damaged")
     states.append(ServableState(ServableId("half_plus_two", 3), PublicState.END, failed))
-    labels = {"half_plus_two": {"stable": 1, "canary": 2, "a b": 1}}
+    labels = {"half_plus_two": {"stable": 1, "canary": 2, "a b": 1}, "unseen": {}}
     return ServingMap(entries=entries, states=tuple(states), labels=labels, accepting=True)
 
 
@@ -136,9 +137,15 @@ class ContractServer:
     def __init__(self, **options: Any) -> None:
         self.rest_port, self.grpc_port = free_ports(2)
         self._options = FrontendOptions(host=HOST, rest_api_port=self.rest_port, grpc_port=self.grpc_port, **options)
+        self.control = FakeServerControl(available=_serving_map().entries)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="contract server")
         self._runners: list[DirectRunner] = []
+
+    @property
+    def cells(self) -> MetricCells:
+        """What the frontend has counted."""
+        return self._frontend.cells
 
     def start(self) -> None:
         self._thread.start()
@@ -151,7 +158,7 @@ class ContractServer:
         self._loop.close()
 
     async def _start(self) -> None:
-        self._frontend = Frontend(self._options, self._channel, FakeServerControl(available=_serving_map().entries))
+        self._frontend = Frontend(self._options, self._channel, self.control)
         self._frontend.bind()
         self._frontend.apply(_serving_map())
         await self._frontend.start()

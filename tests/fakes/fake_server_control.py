@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 from cluster.config.model_config import ModelServerConfig
 from cluster.config.model_reload import check_reload
 from cluster.core.errors import AspiredError, Status
+from cluster.core.metrics import CellKey, Value
 from cluster.core.servable_id import ServableId
 from servables.frontend.server_control import ServerControl
 
@@ -15,6 +16,7 @@ class FakeServerControl(ServerControl):
     def __init__(self, models: ModelServerConfig | None = None, available: Collection[ServableId] = ()) -> None:
         self.config = models or ModelServerConfig()
         self._available = available
+        self.series: dict[CellKey, Value] = {}
 
     async def reload(self, models: ModelServerConfig) -> Status:
         try:
@@ -26,3 +28,6 @@ class FakeServerControl(ServerControl):
 
     async def models(self) -> ModelServerConfig:
         return self.config
+
+    async def metrics(self) -> Mapping[CellKey, Value]:
+        return dict(self.series)

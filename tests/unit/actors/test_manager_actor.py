@@ -117,7 +117,14 @@ class Nothing:
 @asynccontextmanager
 async def managing(world: World) -> AsyncIterator[ManagerActor]:
     yield await started(
-        ManagerActor, Loaders(world), Nothing(), Nothing(), LocalLink(Controller(world)), InMemoryCheckpointStore(), "accepting"
+        ManagerActor,
+        Loaders(world),
+        Nothing(),
+        Nothing(),
+        LocalLink(Controller(world)),
+        InMemoryCheckpointStore(),
+        "accepting",
+        "metrics",
     )
 
 

@@ -173,7 +173,7 @@ class TestRestartedManager:
         driven.serve(1)
         before = len(driven.published)
         driven.observe(found(1))
-        assert driven.published[before:] == [PublishStates(driven.state.states())]
+        assert driven.published[before:] == [PublishStates(driven.state.states(), {"m": {}})]
 
     def test_is_asked_again_for_a_load_that_it_does_not_run(self) -> None:
         driven = DrivenState()

@@ -105,13 +105,13 @@ class TestOneVersion:
     def test_states_are_published_only_when_they_change(self) -> None:
         driven = DrivenState()
         driven.aspire(1)
-        assert driven.published[-1] == PublishStates((ServableState(servable(1), PublicState.LOADING),))
+        assert driven.published[-1] == PublishStates((ServableState(servable(1), PublicState.LOADING),), {"m": {}})
         before = len(driven.published)
         driven.aspire(1)
         driven.pass_time(1.0)
         assert len(driven.published) == before
         driven.loaded(1)
-        assert driven.published[-1] == PublishStates((ServableState(servable(1), PublicState.AVAILABLE),))
+        assert driven.published[-1] == PublishStates((ServableState(servable(1), PublicState.AVAILABLE),), {"m": {}})
         assert len(driven.published) == before + 1
 
     def test_which_requests_are_logged_is_published_when_it_changes(self) -> None:

@@ -12,6 +12,9 @@ from typing import Any
 import pytest
 import pytest_asyncio
 
+from cluster.core import metric_catalog as catalog
+from cluster.core.errors import Code
+from cluster.core.metrics import MetricCells
 from cluster.core.request_logging import RequestLogging
 from cluster.core.servable_id import ServableId
 from cluster.protos import PredictionLog, PredictLog, PredictRequest
@@ -31,13 +34,18 @@ class World:
         self.sinks: dict[str, FakeRecordSink] = {"/logs/m": FakeRecordSink()}
         self.clock = ManualClock(NOW_S)
         self.chances: list[float] = []
-        self.logger = RequestLogger("f1", limits, make_sink=self._sink, chance=self._chance, clock=self.clock)
+        self.cells = MetricCells()
+        self.logger = RequestLogger("f1", limits, self.cells, make_sink=self._sink, chance=self._chance, clock=self.clock)
 
     def _sink(self, prefix: str) -> FakeRecordSink:
         return self.sinks.setdefault(prefix, FakeRecordSink())
 
     def _chance(self) -> float:
         return self.chances.pop(0) if self.chances else 0.0
+
+    def count(self, code: Code, model: str = "m") -> float:
+        """How many of the model's sampled requests this became of."""
+        return self.cells.counter(catalog.REQUEST_LOG_COUNT, model, code.name).total
 
     @property
     def sink(self) -> FakeRecordSink:
@@ -88,7 +96,7 @@ async def test_a_record_says_which_version_answered_when_and_at_what_rate_it_was
     assert metadata.sampling_config.sampling_rate == 0.5
     assert metadata.timestamp_secs == NOW_S
     assert log.predict_log.request.model_spec.name == "request"
-    assert (world.logger.logs["m"].records, world.logger.logs["m"].dropped) == (1, 0)
+    assert [world.count(code) for code in (Code.OK, Code.RESOURCE_EXHAUSTED, Code.UNAVAILABLE)] == [1, 0, 0]
 
 
 async def test_only_what_is_sampled_is_written(world: World) -> None:
@@ -125,14 +133,22 @@ async def test_a_model_that_is_no_longer_logged_has_its_file_completed(world: Wo
     assert logs == {}
 
 
-async def test_another_config_changes_where_and_how_much_and_keeps_the_counts(world: World) -> None:
+async def test_counts_go_on_when_a_model_is_logged_again(world: World) -> None:
+    world.offer()
+    world.logger.configure({})
+    world.logger.configure({"m": RequestLogging("/logs/m", 1.0)})
+    world.offer()
+    await world.logger.close()
+    assert world.count(Code.OK) == 2
+
+
+async def test_another_config_changes_where_requests_are_logged(world: World) -> None:
     world.offer("a")
     world.logger.configure({"m": RequestLogging("/elsewhere/m", 1.0)})
     world.offer("b")
     await world.logger.close()
     assert names_in(world.sink.completed[0]) == ["a"]
     assert names_in(world.sinks["/elsewhere/m"].completed[0]) == ["b"]
-    assert world.logger.logs["m"].records == 2
 
 
 async def test_what_has_no_room_is_dropped_and_counted_and_nobody_waits() -> None:
@@ -143,30 +159,29 @@ async def test_what_has_no_room_is_dropped_and_counted_and_nobody_waits() -> Non
     assert await asyncio.to_thread(world.sink.writing.wait, PATIENCE_S)
     for name in "bcde":
         world.offer(name)
-    assert world.logger.logs["m"].dropped == 2
+    assert world.count(Code.RESOURCE_EXHAUSTED) == 2
     world.sink.gate.set()
     await world.logger.close()
     assert names_in(world.sink.completed[0]) == ["a", "b", "c"]
-    assert world.logger.logs["m"].records == 3
+    assert world.count(Code.OK) == 3
 
 
 async def test_a_full_disk_is_told_once_left_alone_for_a_while_and_tried_again(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
-    log = world.logger.logs["m"]
     world.sink.full = True
     for _ in range(3):
         world.offer()
-    await world.wait_for(lambda: log.dropped == 3)
+    await world.wait_for(lambda: world.count(Code.UNAVAILABLE) == 3)
     assert world.sink.refusals == 1
     world.clock.advance(RETRY_INTERVAL_S)
     world.offer()
-    await world.wait_for(lambda: log.dropped == 4)
+    await world.wait_for(lambda: world.count(Code.UNAVAILABLE) == 4)
     assert world.sink.refusals == 2
     world.sink.full = False
     world.clock.advance(RETRY_INTERVAL_S)
     world.offer("kept")
-    await world.wait_for(lambda: log.records == 1)
+    await world.wait_for(lambda: world.count(Code.OK) == 1)
     assert [(record.levelno, record.getMessage()) for record in caplog.records] == [
         (logging.ERROR, "request log /logs/m: No space left on device; requests go on and are not logged"),
         (logging.WARNING, "request log /logs/m: written again"),
@@ -193,12 +208,12 @@ async def test_a_message_that_cannot_be_made_costs_only_itself(world: World, cap
     world.offer("b")
     await world.logger.close()
     assert names_in(world.sink.completed[0]) == ["b"]
-    assert world.logger.logs["m"].dropped == 1
+    assert world.count(Code.UNAVAILABLE) == 1
     assert "cannot be logged" in caplog.text
 
 
 async def test_what_comes_after_the_end_is_dropped(world: World) -> None:
     await world.logger.close()
     world.offer()
-    assert world.logger.logs["m"].dropped == 1
+    assert world.count(Code.RESOURCE_EXHAUSTED) == 1
     assert world.sink.completed == []

@@ -10,6 +10,7 @@ import pytest
 
 from cluster.config.batching_parameters import BatchingParameters
 from cluster.core.errors import AspiredError, NotFound
+from cluster.core.metrics import MetricCells
 from cluster.protos import PredictionLog
 from scripts.sample_models import export_half_plus_two, export_hashmap
 from servables.call import Call
@@ -37,7 +38,7 @@ def write_records(version: Path, *records: bytes) -> None:
 
 
 async def loaded_and_closed(platform: str, version: Path, batching: BatchingParameters | None, warmup: WarmupOptions) -> Any:
-    servable, runner = await load_version(platform, str(version), PlatformOptions(), batching, 2, warmup)
+    servable, runner = await load_version(platform, str(version), PlatformOptions(), batching, 2, warmup, MetricCells())
     await runner.close()
     servable.close()
     return servable
@@ -56,12 +57,14 @@ async def test_a_warm_saved_model_has_the_ways_through_its_graph_that_requests_w
     version = export_half_plus_two(tmp_path, 1)
     write_records(version, record("x", np.ones((2, 1), np.float32), DataType.DT_FLOAT))
     warmup = WarmupOptions(timeouts_s=(30.0,))
-    servable, runner = await load_version("tensorflow", str(version), PlatformOptions(), BatchingParameters(), 2, warmup)
-    ways = len(servable._callables)  # type: ignore[attr-defined]
+    servable, runner = await load_version(
+        "tensorflow", str(version), PlatformOptions(), BatchingParameters(), 2, warmup, MetricCells()
+    )
+    ways = len(servable._servable._callables)  # type: ignore[attr-defined]
     assert ways == 2
     for timeout_s in (None, 29.0):
         servable.run("serving_default", {"x": np.ones((5, 1), np.float32)}, ["y"], timeout_s)
-    assert len(servable._callables) == ways  # type: ignore[attr-defined]
+    assert len(servable._servable._callables) == ways  # type: ignore[attr-defined]
     await runner.close()
     servable.close()
 
@@ -87,7 +90,9 @@ async def test_requests_run_after_warm_up(tmp_path: Path) -> None:
     import asyncio
 
     version = export_hashmap(tmp_path, 1, {"a": "1"})
-    servable, runner = await load_version("hashmap", str(version), PlatformOptions(), NO_BATCHING, 2, WarmupOptions())
+    servable, runner = await load_version(
+        "hashmap", str(version), PlatformOptions(), NO_BATCHING, 2, WarmupOptions(), MetricCells()
+    )
     answered: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
     runner.submit(Call(1, "serving_default", {"keys": string_array([b"a"])}, ("values",)), answered.set_result)
     assert (await answered).outputs["values"].tolist() == [b"1"]
