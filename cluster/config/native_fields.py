@@ -155,7 +155,7 @@ class ResourceFields(_Fields):
 
 
 class BatchingFields(_Fields, BatchingParameters):
-    """Batching in each replica. With it, nothing of --enable_batching and --batching_parameters_file holds for the model.
+    """Batching in each replica. With it, neither the batching flags nor a version's `batching_params.pbtxt` hold for the model.
 
     Fields and defaults are those of TF Serving's BatchingParameters. Sizes count rows, not requests.
     """

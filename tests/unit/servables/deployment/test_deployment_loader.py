@@ -23,7 +23,7 @@ FLAGS_WARMUP = WarmupOptions(iterations=2, timeouts_s=(30.0,))
 
 
 def spec(settings: Hashable) -> ReplicaSpec:
-    factory = DeploymentLoaderFactory("s", LocalLink(None), FLAGS, FLAGS_BATCHING, FLAGS_WARMUP)
+    factory = DeploymentLoaderFactory("s", LocalLink(None), FLAGS, FLAGS_BATCHING, FLAGS_WARMUP, per_version_batching=True)
     version = AspiredVersion(ServableId("m", 1), "/models/m/1", settings=settings)
     loader = factory.loader(Load("c1-1", version, (Slot("n"),), ReplicaResources(cpus=0.5)), ReplicaBoard())
     assert isinstance(loader, DeploymentLoader)
@@ -34,6 +34,7 @@ def test_a_version_without_settings_is_loaded_as_the_flags_say() -> None:
     for settings in (None, ServingSettings()):
         told = spec(settings)
         assert (told.options, told.batching, told.warmup) == (FLAGS, FLAGS_BATCHING, FLAGS_WARMUP)
+        assert told.per_version_batching
         assert told.resources.cpus == 0.5
 
 
@@ -47,6 +48,7 @@ def test_a_versions_own_settings_go_before_the_flags_one_by_one() -> None:
         )
     )
     assert told.batching == own
+    assert not told.per_version_batching, "a file beside the version is one of the flags' ways"
     assert told.warmup == WarmupOptions(replay_records=False, iterations=2, timeouts_s=(30.0,))
     assert told.options == PlatformOptions(
         saved_model_tags=("serve", "gpu"), intra_op_parallelism_threads=3, inter_op_parallelism_threads=1
