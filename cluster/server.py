@@ -113,6 +113,10 @@ class Server:
                 saved_model_tags=options.tags,
                 intra_op_parallelism_threads=options.intra_op_parallelism_threads,
                 inter_op_parallelism_threads=options.inter_op_parallelism_threads,
+                session_config=config.session.config_proto,
+                prefer_tflite_model=options.prefer_tflite_model,
+                num_tflite_pools=options.num_tflite_pools,
+                num_tflite_interpreters_per_pool=options.num_tflite_interpreters_per_pool,
             ),
             config.batching,
             warmup_options(options),
@@ -131,7 +135,7 @@ class Server:
         _actor(ManagerActor, manager_name(self.name)).remote(
             loaders,
             fleet,
-            GpuNodeWatch(self.name),
+            GpuNodeWatch(self.name, options.per_process_gpu_memory_fraction or 1.0),
             self._controller,
             self._store,
             _ACCEPTING + self.name,
@@ -297,17 +301,23 @@ class Server:
 
 
 def frontend_options(config: ServerConfig) -> FrontendOptions:
-    """What the frontends need of the config."""
+    """What the frontends need of the flags and of the files that they name."""
     options = config.options
     return FrontendOptions(
         host=options.host,
         grpc_port=options.port,
         grpc_socket_path=options.grpc_socket_path,
+        grpc_channel_arguments=options.channel_arguments,
+        ssl_config=config.ssl,
+        health_service=options.enable_grpc_healthcheck_service,
+        reflection=options.enable_grpc_reflection,
+        profiler=options.enable_profiler,
         rest_api_port=options.rest_api_port,
         rest_api_timeout_s=options.rest_api_timeout_in_ms / 1e3 if options.rest_api_timeout_in_ms > 0 else None,
         enable_cors=options.rest_api_enable_cors_support,
         tensor_content=options.enable_serialization_as_tensor_content,
         metrics_path=config.metrics_path,
+        check_method_names=options.enable_signature_method_name_check,
         access_log=options.access_log,
         request_log_limits=RequestLogLimits(
             files=FileLimits(

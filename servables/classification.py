@@ -1,7 +1,7 @@
 """Classify and Regress: what to run, and what comes of it (TF Serving: `servables/tensorflow/{classifier,regressor}.cc`).
 
 Both feed serialized tf.Examples to the signature's one input and get a row of results for each. What the signature's
-`method_name` says is not looked at: TF2 exports always say predict.
+`method_name` says is looked at only on request: TF2 exports always say predict.
 """
 
 from __future__ import annotations
@@ -13,26 +13,45 @@ import numpy as np
 from google.protobuf import text_format
 from numpy.typing import NDArray
 
-from cluster.core.errors import InvalidArgument, Unimplemented
-from servables.signatures import DEFAULT_SIGNATURE_NAME, Signature, signature_def
+from cluster.core.errors import Internal, InvalidArgument, Unimplemented
+from servables.signatures import (
+    CLASSIFY_METHOD_NAME,
+    DEFAULT_SIGNATURE_NAME,
+    PREDICT_METHOD_NAME,
+    REGRESS_METHOD_NAME,
+    Signature,
+    signature_def,
+)
 from servables.tensors import DataType, from_numpy, to_numpy
 
 _INPUTS = "inputs"
 _CLASSES = "classes"
 _SCORES = "scores"
 _OUTPUTS = "outputs"
+_METHOD_NAMES = (PREDICT_METHOD_NAME, CLASSIFY_METHOD_NAME, REGRESS_METHOD_NAME)
 
 _Array = NDArray[Any]
 
 
+def check_prediction_method(signature: Signature) -> None:
+    """Raises Internal, as TF Serving does, for a signature whose `method_name` is none of TF Serving's."""
+    if signature.method_name not in _METHOD_NAMES:
+        raise Internal(
+            f"Expected prediction signature method_name to be one of {{{', '.join(_METHOD_NAMES)}}}. "
+            f"Was: {signature.method_name}"
+        )
+
+
 def classification_call(
-    signatures: Mapping[str, Signature], signature_name: str, examples: _Array
+    signatures: Mapping[str, Signature], signature_name: str, examples: _Array, check_method_name: bool = False
 ) -> tuple[str, dict[str, _Array], tuple[str, ...]]:
     """What classifies `examples`: the signature's name ("" means the default one), its inputs, and the outputs to ask for.
 
     Raises InvalidArgument for a signature that cannot classify.
     """
     name, signature = _find(signatures, signature_name)
+    if check_method_name:
+        _check_method("classification", signature, CLASSIFY_METHOD_NAME)
     _check_single_input(signature)
     if len(signature.outputs) not in (1, 2):
         raise InvalidArgument(f"Expected one or two output Tensors, found {len(signature.outputs)}")
@@ -68,10 +87,12 @@ def classifications(signature: Signature, outputs: Mapping[str, _Array], rows: i
 
 
 def regression_call(
-    signatures: Mapping[str, Signature], signature_name: str, examples: _Array
+    signatures: Mapping[str, Signature], signature_name: str, examples: _Array, check_method_name: bool = False
 ) -> tuple[str, dict[str, _Array], tuple[str, ...]]:
     """As `classification_call`, for a value for each of `examples`."""
     name, signature = _find(signatures, signature_name)
+    if check_method_name:
+        _check_method("regression", signature, REGRESS_METHOD_NAME)
     _check_single_input(signature)
     if len(signature.outputs) != 1:
         raise InvalidArgument("Expected one output Tensor.")
@@ -104,6 +125,11 @@ def _find(signatures: Mapping[str, Signature], signature_name: str) -> tuple[str
     if signature is None:
         raise InvalidArgument(f"No signature was found with the name: {name}")
     return name, signature
+
+
+def _check_method(kind: str, signature: Signature, expected: str) -> None:
+    if signature.method_name != expected:
+        raise InvalidArgument(f"Expected {kind} signature method_name to be {expected}. Was: {signature.method_name}")
 
 
 def _check_single_input(signature: Signature) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from cluster.core import metric_catalog as catalog
 from cluster.core.metrics import MetricCells
+from servables.profile import ProfileOptions
 from servables.servable import Array, Servable
 from servables.signatures import Signature
 
@@ -43,6 +44,9 @@ class MeasuredServable(Servable):
                 self._micros.add(micros)
                 for counter in self._counters:
                     counter.add()
+
+    def profile(self, options: ProfileOptions) -> bytes:
+        return self._servable.profile(options)
 
     def close(self) -> None:
         self._servable.close()

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
+from cluster.core.errors import Unimplemented
+from servables.profile import ProfileOptions
 from servables.signatures import Signature
 
 Array = NDArray[np.generic]
@@ -19,16 +21,19 @@ Array = NDArray[np.generic]
 class PlatformOptions:
     """What a platform may need to know to load a version; each platform reads what concerns it.
 
+    `session_config` is a serialized ConfigProto; the numbers of threads, where they are not 0, win over it.
     `gpu` is the index of the device that the process may use (already visible as its only one), None on CPUs.
     """
 
     saved_model_tags: tuple[str, ...] = ("serve",)
     intra_op_parallelism_threads: int = 0
     inter_op_parallelism_threads: int = 0
+    session_config: bytes = b""
     gpu: int | None = None
     gpu_memory_bytes: int | None = None
     prefer_tflite_model: bool = False
-    extra: Mapping[str, str] = field(default_factory=dict)
+    num_tflite_pools: int = 1
+    num_tflite_interpreters_per_pool: int = 1
 
 
 class Servable(ABC):
@@ -55,6 +60,13 @@ class Servable(ABC):
         Raises AspiredError with the code and text of the platform's own error, DeadlineExceeded after `timeout_s`.
         """
 
+    def profile(self, options: ProfileOptions) -> bytes:
+        """Records what the process does, requests included, and blocks meanwhile; returns a serialized XSpace.
+
+        Raises Unimplemented where the platform has no profiler, AlreadyExists while another trace is being recorded.
+        """
+        raise Unimplemented("The platform of this model has no profiler.")
+
     @abstractmethod
     def close(self) -> None:
         """Gives back what the servable holds. Nothing runs any more when it is called."""
@@ -66,7 +78,7 @@ class Platform(ABC):
     name: str
 
     @abstractmethod
-    def check(self, path: str) -> None:
+    def check(self, path: str, options: PlatformOptions) -> None:
         """Cheap look at the files, in a process without the platform's libraries: raises NotFound for what can never load."""
 
     @abstractmethod

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from google.protobuf import text_format
 from pydantic import ValidationError
 
@@ -21,6 +23,11 @@ def parse_batching_parameters(text: str, path: str) -> BatchingParameters:
         raise ConfigError(
             f"Error parsing text-format tensorflow.serving.BatchingParameters: {' '.join(str(error).split())} (in {path})"
         ) from error
+    return to_batching_parameters(message, path)
+
+
+def to_batching_parameters(message: Any, path: str) -> BatchingParameters:
+    """The parameters in a message of ours. Raises ConfigError for what cannot be used."""
     values: dict[str, object] = {"thread_pool_name": _THREAD_POOL_NAME}
     for field, value in message.ListFields():
         if field.name == "allowed_batch_sizes":

@@ -38,7 +38,7 @@ class Declaration:
 
     `metavar` stands for the value in the help; `choices` and the bounds (inclusive) limit it; `default_text` describes a
     default that its value does not explain. `meanwhile` is set for a flag that does not work yet, and says what happens
-    until it does; `inert` is the value of such a flag that asks for nothing, so needs no warning (None: the default).
+    until it does; its default asks for nothing, so needs no warning.
     """
 
     group: Group
@@ -49,7 +49,6 @@ class Declaration:
     maximum: int | None = None
     default_text: str = ""
     meanwhile: str = ""
-    inert: Value = None
     needless: bool = False
 
 
@@ -67,10 +66,6 @@ class Flag:
         if self.declaration.meanwhile:
             return Support.NOT_YET
         return Support.NEEDLESS if self.declaration.needless else Support.EFFECTIVE
-
-    @property
-    def inert(self) -> Value:
-        return self.default if self.declaration.inert is None else self.declaration.inert
 
     @property
     def usage(self) -> str:

@@ -48,7 +48,7 @@ def parse_flags(arguments: Sequence[str]) -> ParsedFlags | Information:
     warnings = tuple(
         f"--{flag.name} has no effect yet: {flag.declaration.meanwhile}"
         for flag in SERVER_FLAGS.values()
-        if flag.support is Support.NOT_YET and values.get(flag.name, flag.inert) != flag.inert
+        if flag.support is Support.NOT_YET and values.get(flag.name, flag.default) != flag.default
     )
     return ParsedFlags(ServerOptions(**values), warnings)  # type: ignore[arg-type]
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,11 +11,9 @@ from google.protobuf import text_format
 
 from cluster import protos
 from cluster.config.model_settings import ModelSettings
+from cluster.config.platform_names import known_platforms
 from cluster.core.errors import ConfigError
 from cluster.core.request_logging import RequestLogging
-
-PLATFORMS = frozenset({"tensorflow", "hashmap"})
-"""The values that `model_platform` may have."""
 
 _ABSOLUTE_OR_URI = re.compile(r"/|[A-Za-z][A-Za-z0-9+.-]*://")
 _VERSION_MAX = 2**63 - 1
@@ -90,7 +88,7 @@ class ModelServerConfig:
             seen.add(model.name)
 
 
-def parse_model_server_config(text: str, path: str, platforms: Collection[str] = PLATFORMS) -> ModelServerConfig:
+def parse_model_server_config(text: str, path: str) -> ModelServerConfig:
     """The models of a text-format ModelServerConfig; a file with nothing set lists none.
 
     `path` is named in errors. Raises ConfigError: with protobuf's own message (its `line:column` too) for text that does not
@@ -103,30 +101,30 @@ def parse_model_server_config(text: str, path: str, platforms: Collection[str] =
             f"Error parsing text-format tensorflow.serving.ModelServerConfig: {' '.join(str(error).split())} (in {path})"
         ) from error
     try:
-        return model_server_config(message, platforms)
+        return model_server_config(message)
     except ConfigError as error:
         raise ConfigError(f"{error.message} (in {path})") from error
 
 
-def model_server_config(message: Any, platforms: Collection[str] = PLATFORMS) -> ModelServerConfig:
+def model_server_config(message: Any) -> ModelServerConfig:
     """The models of a ModelServerConfig message. Raises ConfigError as `parse_model_server_config` does."""
     if message.WhichOneof("config") == "custom_model_config":
         raise ConfigError("ModelServerConfig::custom_model_config is not supported: list the models in model_config_list")
-    return ModelServerConfig(tuple(_model_config(model, platforms) for model in message.model_config_list.config))
+    return ModelServerConfig(tuple(_model_config(model) for model in message.model_config_list.config))
 
 
-def _model_config(message: Any, platforms: Collection[str]) -> ModelConfig:
+def _model_config(message: Any) -> ModelConfig:
     return ModelConfig(
         name=message.name,
         base_path=message.base_path,
-        platform=_platform(message, platforms),
+        platform=_platform(message),
         version_policy=_version_policy(message),
         version_labels=dict(message.version_labels),
         request_logging=_request_logging(message) if message.HasField("logging_config") else None,
     )
 
 
-def _platform(message: Any, platforms: Collection[str]) -> str:
+def _platform(message: Any) -> str:
     platform: str = message.model_platform
     if message.model_type:
         if platform:
@@ -144,9 +142,10 @@ def _platform(message: Any, platforms: Collection[str]) -> str:
             "Illegal setting neither ModelServerConfig::model_type (deprecated) nor ModelServerConfig::model_platform, "
             f"model name is {message.name}; add model_platform: 'tensorflow'"
         )
-    if platform not in platforms:
+    if platform not in known_platforms():
         raise ConfigError(
-            f"Model {message.name} requests unsupported platform {platform}; expected one of {', '.join(sorted(platforms))}"
+            f"Model {message.name} requests unsupported platform {platform}; "
+            f"expected one of {', '.join(sorted(known_platforms()))}"
         )
     return platform
 

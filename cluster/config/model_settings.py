@@ -36,6 +36,8 @@ class PlatformSettings:
     intra_op_parallelism_threads: int | None = None
     inter_op_parallelism_threads: int | None = None
     prefer_tflite_model: bool | None = None
+    num_tflite_pools: int | None = None
+    num_tflite_interpreters_per_pool: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_valida
 from pydantic_core import PydanticCustomError
 
 from cluster.config.batching_parameters import BatchingParameters
-from cluster.config.model_config import PLATFORMS, All, Latest, ModelConfig, Specific, VersionPolicy
+from cluster.config.model_config import All, Latest, ModelConfig, Specific, VersionPolicy
 from cluster.config.model_settings import (
     Batching,
     ModelSettings,
@@ -21,6 +21,7 @@ from cluster.config.model_settings import (
     Unbatched,
     WarmupSettings,
 )
+from cluster.config.platform_names import known_platforms
 from cluster.core.errors import ConfigError
 from cluster.core.request_logging import RequestLogging
 from cluster.core.resources import GpuUse, ResourceRequest
@@ -199,20 +200,30 @@ class PlatformOptionFields(_Fields):
     )
     intra_op_parallelism_threads: int | None = _field(
         None,
-        "Threads of a session within one op; 0 lets TensorFlow choose.",
+        "Threads of a session within one op; 0 leaves them to --tensorflow_session_config_file, else to TensorFlow.",
         unit="threads",
         default_text="--tensorflow_intra_op_parallelism, --tensorflow_session_parallelism",
         ge=0,
     )
     inter_op_parallelism_threads: int | None = _field(
         None,
-        "Threads of a session between ops; 0 lets TensorFlow choose.",
+        "Threads of a session between ops; 0 leaves them to --tensorflow_session_config_file, else to TensorFlow.",
         unit="threads",
         default_text="--tensorflow_inter_op_parallelism, --tensorflow_session_parallelism",
         ge=0,
     )
     prefer_tflite_model: bool | None = _field(
         None, "Serve `model.tflite` where a version has one.", default_text="--prefer_tflite_model"
+    )
+    num_tflite_pools: int | None = _field(
+        None, "Pools of TFLite interpreters.", unit="pools", default_text="--num_tflite_pools", ge=1
+    )
+    num_tflite_interpreters_per_pool: int | None = _field(
+        None,
+        "TFLite interpreters in each pool.",
+        unit="interpreters",
+        default_text="--num_tflite_interpreters_per_pool",
+        ge=1,
     )
 
     def settings(self) -> PlatformSettings:
@@ -227,7 +238,9 @@ class ModelFields(_Fields):
     base_path: str = _field(
         ..., "Directory that holds the model's versions: `<path>/1`, `<path>/2`, ... An absolute path or a URI."
     )
-    platform: str = _field("tensorflow", "What loads it: `tensorflow` for SavedModels, `hashmap` for lookup tables.")
+    platform: str = _field(
+        "tensorflow", "What loads it: `tensorflow`, `tflite`, `hashmap` or a plug-in's name (docs/platforms.md)."
+    )
     version_policy: VersionPolicyFields | None = _field(
         None, "Which of its versions are served.", default_text="`latest`: the largest number"
     )
@@ -274,8 +287,8 @@ class ModelFields(_Fields):
     @field_validator("platform")
     @classmethod
     def _known(cls, value: str) -> str:
-        if value not in PLATFORMS:
-            raise _refusal(f"expected one of {', '.join(sorted(PLATFORMS))}")
+        if value not in known_platforms():
+            raise _refusal(f"expected one of {', '.join(sorted(known_platforms()))}")
         return value
 
     def model(self) -> ModelConfig:

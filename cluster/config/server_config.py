@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -13,7 +13,10 @@ from cluster.config.batching_parameters_file import parse_batching_parameters
 from cluster.config.model_config import ModelConfig, ModelServerConfig, parse_model_server_config
 from cluster.config.monitoring_config import parse_monitoring_config
 from cluster.config.native_config import is_native, parse_native_config
+from cluster.config.platform_config_file import parse_platform_config
 from cluster.config.server_options import ServerOptions
+from cluster.config.session_config import SessionConfig, parse_session_config
+from cluster.config.ssl_config import SSLConfig, parse_ssl_config
 from cluster.core.errors import ConfigError
 
 _NATIVE_FORM = re.compile(r"^models *:", re.MULTILINE)
@@ -24,18 +27,30 @@ _Parsed = TypeVar("_Parsed")
 class ServerConfig:
     """The flags and what the files that they name hold.
 
-    `batching` is None where requests are run one by one; `metrics_path` is empty where no metrics are to be had.
+    `options` are what is in force: a file that wins over flags has taken their place in them. `batching` None: requests run one
+    by one; `ssl` None: no TLS; `metrics_path` empty: no metrics are to be had.
     """
 
     options: ServerOptions
     models: ModelServerConfig
     batching: BatchingParameters | None = None
     metrics_path: str = ""
+    session: SessionConfig = SessionConfig()
+    ssl: SSLConfig | None = None
 
 
 def read_server_config(options: ServerOptions) -> ServerConfig:
     """Reads the files that `options` name. Raises ConfigError for one that cannot be read or used."""
-    return ServerConfig(options, _models(options), _batching(options), _metrics_path(options))
+    config = ServerConfig(options, _models(options), metrics_path=_metrics_path(options), ssl=_ssl(options))
+    if options.platform_config_file:
+        platform = _parse("platform_config_file", options.platform_config_file, parse_platform_config)
+        return replace(
+            config, options=platform.in_place_of_flags(options), batching=platform.batching, session=platform.session
+        )
+    session = _session(options)
+    fraction = options.per_process_gpu_memory_fraction or session.gpu_memory_fraction
+    options = replace(options, per_process_gpu_memory_fraction=fraction)
+    return replace(config, options=options, batching=_batching(options), session=session)
 
 
 def read_model_server_config(path: str) -> ModelServerConfig:
@@ -77,6 +92,16 @@ def _metrics_path(options: ServerOptions) -> str:
     if not options.monitoring_config_file:
         return ""
     return _parse("monitoring_config_file", options.monitoring_config_file, parse_monitoring_config)
+
+
+def _ssl(options: ServerOptions) -> SSLConfig | None:
+    return _parse("ssl_config_file", options.ssl_config_file, parse_ssl_config) if options.ssl_config_file else None
+
+
+def _session(options: ServerOptions) -> SessionConfig:
+    file = options.tensorflow_session_config_file
+    session = _parse("tensorflow_session_config_file", file, parse_session_config) if file else SessionConfig()
+    return session.with_bfloat16() if options.mixed_precision == "bfloat16" else session
 
 
 def _parse(flag: str, path: str, parse: Callable[[str, str], _Parsed]) -> _Parsed:

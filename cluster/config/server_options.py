@@ -114,20 +114,26 @@ class ServerOptions:
         Group.LISTENERS,
         "Channel arguments of the gRPC server: key=value,key=value.",
         metavar="LIST",
-        meanwhile="gRPC runs with its own defaults",
     )
     ssl_config_file: str = flag(
         "",
         Group.LISTENERS,
-        "Text file with an SSLConfig: keys and certificates for gRPC.",
+        "Text file with an SSLConfig: keys and certificates for gRPC, on the port and the UNIX socket. REST has no TLS.",
         metavar="FILE",
-        meanwhile="gRPC is served WITHOUT TLS",
     )
     use_alts_credentials: bool = flag(
-        False, Group.LISTENERS, "Use Google's ALTS for gRPC.", meanwhile="gRPC is served WITHOUT credentials"
+        False,
+        Group.LISTENERS,
+        "Use Google's ALTS for gRPC.",
+        meanwhile="gRPC is served WITHOUT credentials; --ssl_config_file gives it TLS",
     )
     enable_grpc_healthcheck_service: bool = flag(
-        False, Group.LISTENERS, "Serve the standard gRPC health service.", meanwhile="there is no health service"
+        False,
+        Group.LISTENERS,
+        "Serve the standard gRPC health service; it knows ModelService, PredictionService and the whole server.",
+    )
+    enable_grpc_reflection: bool = flag(
+        True, Group.LISTENERS, "Describe the gRPC services and their messages to tools such as grpcurl. Ours, not TF Serving's."
     )
     enable_serialization_as_tensor_content: bool = flag(
         False, Group.LISTENERS, "Write the tensors of gRPC Predict replies as raw tensor_content, not as typed value lists."
@@ -144,8 +150,8 @@ class ServerOptions:
     enable_per_model_batching_parameters: bool = flag(
         False,
         Group.BATCHING,
-        "Read batching_params.pbtxt from each version's directory.",
-        meanwhile="--batching_parameters_file holds for all models",
+        "With --enable_batching: batch only versions that bring batching_params.pbtxt, by what it says; "
+        "num_batch_threads and thread_pool_name stay those of --batching_parameters_file.",
     )
 
     # Loading and unloading
@@ -211,66 +217,63 @@ class ServerOptions:
     enable_signature_method_name_check: bool = flag(
         False,
         Group.TENSORFLOW,
-        "Let Classify and Regress use only signatures with their own method_name.",
-        meanwhile="method names are not checked",
+        "Let Classify and Regress use only signatures with their own method_name, which exports of TF2 do not have.",
     )
     tensorflow_session_config_file: str = flag(
         "",
         Group.TENSORFLOW,
-        "Text file with a ConfigProto for the sessions.",
+        "Text file with a ConfigProto for the sessions. Flags that say the same win over it.",
         metavar="FILE",
-        meanwhile="sessions run with the flags above",
     )
     platform_config_file: str = flag(
         "",
         Group.TENSORFLOW,
-        "Text file with a PlatformConfigMap.",
+        "Text file with a PlatformConfigMap. It alone then says how to batch and warm up, which tags to load, how sessions run "
+        "and whether TFLite is preferred: flags for these are ignored.",
         metavar="FILE",
-        meanwhile="platforms run with the flags above",
     )
     per_process_gpu_memory_fraction: float = flag(
         0.0,
         Group.TENSORFLOW,
-        "Part of a GPU's memory that TensorFlow takes.",
+        "Part of each GPU's memory that the versions on it may take together; 0 is all of it.",
         metavar="FRACTION",
         minimum=0,
         maximum=1,
-        meanwhile="each version takes what it is estimated to need",
     )
     prefer_tflite_model: bool = flag(
-        False, Group.TENSORFLOW, "Serve model.tflite where a version has one.", meanwhile="saved_model.pb is served"
+        False, Group.TENSORFLOW, "Serve model.tflite where a version has one, else its saved_model.pb."
     )
     num_tflite_pools: int = flag(
         os.cpu_count() or 1,
         Group.TENSORFLOW,
-        "Pools of TFLite interpreters.",
+        "Pools of TFLite interpreters in a replica; as many runs go side by side as there are interpreters.",
         metavar="COUNT",
         default_text="CPUs",
-        meanwhile="no TFLite model is served",
+        minimum=1,
+        maximum=1000,
     )
     num_tflite_interpreters_per_pool: int = flag(
-        1, Group.TENSORFLOW, "TFLite interpreters in each pool.", metavar="COUNT", meanwhile="no TFLite model is served"
+        1, Group.TENSORFLOW, "TFLite interpreters in each pool.", metavar="COUNT", minimum=1, maximum=1000
     )
     xla_cpu_compilation_enabled: bool = flag(
-        False, Group.TENSORFLOW, "Compile graphs with XLA on CPUs.", meanwhile="graphs are not compiled"
+        False, Group.TENSORFLOW, "XLA always compiles the functions that a model marks for it.", needless=True
     )
     xla_gpu_compilation_enabled: bool = flag(
-        False, Group.TENSORFLOW, "Compile graphs with XLA on GPUs.", meanwhile="graphs are not compiled"
+        False, Group.TENSORFLOW, "XLA always compiles the functions that a model marks for it.", needless=True
     )
     mixed_precision: str = flag(
         "",
         Group.TENSORFLOW,
-        "Run graphs in mixed precision: bfloat16.",
+        "Compute in bfloat16 what loses little by it, on CPUs that have instructions for that: bfloat16.",
         metavar="TYPE",
         choices=("", "bfloat16"),
-        meanwhile="graphs run in the precision they were saved with",
     )
     thread_pool_factory_config_file: str = flag(
         "",
         Group.TENSORFLOW,
-        "Text file with a ThreadPoolFactoryConfig.",
+        "There is no thread pool factory that a file could name: sessions use TensorFlow's own pools.",
         metavar="FILE",
-        meanwhile="sessions use TensorFlow's own thread pools",
+        needless=True,
     )
     skip_initialize_tpu: bool = flag(False, Group.TENSORFLOW, "There are no TPUs to initialize.", needless=True)
 
@@ -362,9 +365,7 @@ class ServerOptions:
     enable_profiler: bool = flag(
         True,
         Group.OPERATIONS,
-        "Serve TensorFlow's profiler on the gRPC port.",
-        inert=False,
-        meanwhile="there is no profiler service",
+        "Serve TensorFlow's profiler on the gRPC port, for TensorBoard to capture what a replica of each version does.",
     )
 
     def __post_init__(self) -> None:
@@ -401,6 +402,9 @@ class ServerOptions:
             raise ConfigError(f"--port and --rest_api_port are both {self.port}: gRPC and REST need a port each")
         if not self.host:
             raise ConfigError("--host is empty: give an address of the nodes, or 0.0.0.0 for all of them")
+        if self.ssl_config_file and self.use_alts_credentials:
+            raise ConfigError("--ssl_config_file and --use_alts_credentials exclude each other: leave the second out")
+        _parsed_channel_arguments(self.grpc_channel_arguments)
         # A frontend with --grpc_socket_path binds that one file, which two processes cannot share.
         if self.grpc_socket_path and self.frontends_per_node > 1:
             raise ConfigError("--grpc_socket_path takes one frontend: leave --frontends_per_node at 1")
@@ -435,6 +439,11 @@ class ServerOptions:
         return tuple(tag for tag in re.split(r"\s*,\s*", self.saved_model_tags.strip()) if tag)
 
     @property
+    def channel_arguments(self) -> dict[str, int | str]:
+        """`grpc_channel_arguments`, by key. As in TF Serving, what reads as a 32-bit number is one."""
+        return _parsed_channel_arguments(self.grpc_channel_arguments)
+
+    @property
     def intra_op_parallelism_threads(self) -> int:
         """Threads within an op; 0 lets TensorFlow choose. TF Serving: either of the two specific flags puts both in force."""
         return self.tensorflow_intra_op_parallelism if self._specific_parallelism else self.tensorflow_session_parallelism
@@ -447,6 +456,22 @@ class ServerOptions:
     @property
     def _specific_parallelism(self) -> bool:
         return self.tensorflow_intra_op_parallelism > 0 or self.tensorflow_inter_op_parallelism > 0
+
+
+def _parsed_channel_arguments(text: str) -> dict[str, int | str]:
+    arguments: dict[str, int | str] = {}
+    for argument in text.split(",") if text else ():
+        key, equals, value = (part.strip() for part in argument.partition("="))
+        if not key or not equals:
+            raise ConfigError(
+                f"--grpc_channel_arguments={text}: {argument!r} is not key=value; "
+                "expected a list like grpc.max_connection_age_ms=60000,grpc.lb_policy_name=round_robin"
+            )
+        number = int(value) if re.fullmatch(r"[+-]?[0-9]{1,10}", value) else None
+        arguments[key] = value if number is None or not -_INT32_MAX - 1 <= number <= _INT32_MAX else number
+    if not arguments.get("grpc.so_reuseport", 1):
+        raise ConfigError("--grpc_channel_arguments: grpc.so_reuseport=0 cannot be, since frontends share the port")
+    return arguments
 
 
 SERVER_FLAGS = declared_flags(ServerOptions)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,6 +13,10 @@ class Gpu:
 
     index: int
     memory_bytes: int | None = None
+
+    def with_part_of_memory(self, fraction: float) -> Gpu:
+        """The device with this part of its memory to lend, from 0 to 1."""
+        return self if self.memory_bytes is None else replace(self, memory_bytes=int(self.memory_bytes * fraction))
 
 
 @dataclass(frozen=True, slots=True)

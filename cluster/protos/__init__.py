@@ -1,7 +1,7 @@
-"""TensorFlow's and TF Serving's messages, without TensorFlow.
+"""TensorFlow's, TF Serving's and gRPC's messages, without their packages.
 
-Importing the real ones costs seconds and hundreds of megabytes, and the client must work where they are not installed. So
-their names, numbers and types are written down in the three `*_schema` modules, and become messages in a descriptor pool of
+Importing TensorFlow's costs seconds and hundreds of megabytes, and the client must work where they are not installed. So
+their names, numbers and types are written down in the `*_schema` modules, and become messages in a descriptor pool of
 our own, where they never meet the real ones of the same process. On the wire and in text form both are the same.
 
 Every top-level message and enum is here by its simple name (`from cluster.protos import PredictRequest`); nested ones hang on
@@ -16,7 +16,7 @@ from google.protobuf.descriptor_pb2 import FileDescriptorProto
 from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.internal.enum_type_wrapper import EnumTypeWrapper
 
-from cluster.protos import config_schema, serving_schema, tensorflow_schema
+from cluster.protos import config_schema, grpc_schema, profiler_schema, serving_schema, session_schema, tensorflow_schema
 from cluster.protos.schema import file_descriptors
 
 POOL = DescriptorPool()
@@ -24,7 +24,8 @@ POOL = DescriptorPool()
 
 def _fill_pool() -> None:
     well_known = [FileDescriptorProto.FromString(module.DESCRIPTOR.serialized_pb) for module in (any_pb2, wrappers_pb2)]
-    files = (*tensorflow_schema.FILES, *config_schema.FILES, *serving_schema.FILES)
+    schemas = (tensorflow_schema, session_schema, config_schema, serving_schema, profiler_schema, grpc_schema)
+    files = [file for schema in schemas for file in schema.FILES]
     for descriptor in (*well_known, *file_descriptors(files, well_known)):
         POOL.AddSerializedFile(descriptor.SerializeToString())
     for file in files:

@@ -10,8 +10,8 @@
                 ...
 
 A field is written as in a .proto file, its number in front: `[oneof NAME:] [optional|repeated] TYPE NAME`, or
-`map<KEY, TYPE> NAME`. A nested message has a dotted name (`TensorShapeProto.Dim`) and comes after the one it is in. Types are
-looked up from the innermost scope outwards. All files are proto3.
+`map<KEY, TYPE> NAME`. A nested message has a dotted name (`TensorShapeProto.Dim`) and comes after the one it is in. A service's
+method is `[stream] REQUEST -> [stream] RESPONSE`. Types are looked up from the innermost scope outwards. All files are proto3.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from google.protobuf.descriptor_pb2 import DescriptorProto, FieldDescriptorProto, FileDescriptorProto
+from google.protobuf.descriptor_pb2 import DescriptorProto, FieldDescriptorProto, FileDescriptorProto, ServiceDescriptorProto
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +31,7 @@ class File:
     package: str
     messages: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
     enums: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+    services: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
 
 
 def file_descriptors(files: Iterable[File], well_known: Iterable[FileDescriptorProto]) -> list[FileDescriptorProto]:
@@ -61,6 +62,7 @@ _SCALARS = {
 }
 _FIELD = re.compile(r"(?:oneof (?P<oneof>\w+): )?(?:(?P<label>optional|repeated) )?(?P<type>map<.+>|[\w.]+) (?P<name>\w+)")
 _MAP = re.compile(r"map<(?P<key>\w+), (?P<value>[\w.]+)>")
+_METHOD = re.compile(r"(?P<request_stream>stream )?(?P<request>[\w.]+) -> (?P<response_stream>stream )?(?P<response>[\w.]+)")
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +89,10 @@ class _FileBuilder:
             for number, text in fields.items():
                 self._add_field(name, number, text)
             _add_oneofs_of_optional_fields(self._messages[name])
+        for name, methods in self._file.services.items():
+            service = self._descriptor.service.add(name=name)
+            for method, text in methods.items():
+                self._add_method(service, method, text)
         return self._descriptor
 
     def _add_enum(self, name: str, values: Mapping[str, int]) -> None:
@@ -113,6 +119,18 @@ class _FileBuilder:
         elif match["oneof"]:
             added.oneof_index = _oneof_index(message, match["oneof"])
 
+    def _add_method(self, service: ServiceDescriptorProto, name: str, text: str) -> None:
+        match = _METHOD.fullmatch(text)
+        if match is None:
+            raise ValueError(f"{self._file.package}.{service.name}: cannot read method {name}: {text!r}")
+        method = service.method.add(name=name)
+        method.input_type = self._declared_type(service.name, match["request"])
+        method.output_type = self._declared_type(service.name, match["response"])
+        if match["request_stream"]:
+            method.client_streaming = True
+        if match["response_stream"]:
+            method.server_streaming = True
+
     def _set_map_type(self, of: FieldDescriptorProto, message_name: str, key: str, value: str) -> None:
         """What protoc makes of a map: a repeated nested message, its name made of the field's."""
         entry_name = "".join(part.capitalize() for part in of.name.split("_")) + "Entry"
@@ -129,12 +147,16 @@ class _FileBuilder:
         if name in _SCALARS:
             of.type = _SCALARS[name]
             return
+        of.type = self._types[self._full_name(scope, name)].kind
+        of.type_name = self._declared_type(scope, name)
+
+    def _declared_type(self, scope: str, name: str) -> str:
+        """The absolute name of a message or enum; its file becomes a dependency."""
         full_name = self._full_name(scope, name)
         declared = self._types[full_name]
-        of.type = declared.kind
-        of.type_name = f".{full_name}"
         if declared.path != self._file.path and declared.path not in self._descriptor.dependency:
             self._descriptor.dependency.append(declared.path)
+        return f".{full_name}"
 
     def _full_name(self, scope: str, name: str) -> str:
         """Finds a type as protoc does: in the message, in what encloses it, in the package, in what encloses that."""

@@ -196,4 +196,27 @@ FILES = (
             },
         },
     ),
+    File(
+        "tensorflow_serving/apis/prediction_service.proto",
+        package=_PACKAGE,
+        services={
+            "PredictionService": {
+                "Classify": "ClassificationRequest -> ClassificationResponse",
+                "Regress": "RegressionRequest -> RegressionResponse",
+                "Predict": "PredictRequest -> PredictResponse",
+                "MultiInference": "MultiInferenceRequest -> MultiInferenceResponse",
+                "GetModelMetadata": "GetModelMetadataRequest -> GetModelMetadataResponse",
+            }
+        },
+    ),
+    File(
+        "tensorflow_serving/apis/model_service.proto",
+        package=_PACKAGE,
+        services={
+            "ModelService": {
+                "GetModelStatus": "GetModelStatusRequest -> GetModelStatusResponse",
+                "HandleReloadConfigRequest": "ReloadConfigRequest -> ReloadConfigResponse",
+            }
+        },
+    ),
 )

@@ -47,7 +47,8 @@ class DeploymentLoader(Loader):
 
     async def load(self, slots: Sequence[Slot]) -> LoadedServable:
         application = self._spec.application
-        await asyncio.to_thread(platform(self._spec.version.platform).check, self._spec.version.path)
+        version = self._spec.version
+        await asyncio.to_thread(platform(version.platform).check, version.path, self._spec.options)
         if self._cancelled:
             raise self._cancellation()
         if not self._board.reports(application):  # else it is adopted, and on its way

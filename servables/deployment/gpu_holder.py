@@ -54,10 +54,14 @@ class _Held:
 
 
 class GpuNodeWatch:
-    """The live nodes with the GPUs that our holders have on them (see `cluster.actors.fleet.NodeWatch`)."""
+    """The live nodes with the GPUs that our holders have on them (see `cluster.actors.fleet.NodeWatch`).
 
-    def __init__(self, server_name: str) -> None:
+    Of each device's memory `memory_fraction` is ours to lend.
+    """
+
+    def __init__(self, server_name: str, memory_fraction: float = 1.0) -> None:
         self._server_name = server_name
+        self._memory_fraction = memory_fraction
         self._held: dict[tuple[str, int], _Held] = {}
 
     async def nodes(self) -> Sequence[Node]:
@@ -92,7 +96,8 @@ class GpuNodeWatch:
             timeout_s = FIRST_HOLD_TIMEOUT_S if held.asked is None else HOLD_TIMEOUT_S
             held.asked = held.asked or held.actor.device.remote()
             try:
-                held.device = await asyncio.wait_for(asyncio.shield(_result(held.asked)), timeout_s)
+                device = await asyncio.wait_for(asyncio.shield(_result(held.asked)), timeout_s)
+                held.device = device.with_part_of_memory(self._memory_fraction)
             except (TimeoutError, GetTimeoutError):
                 return None
             except RayActorError:

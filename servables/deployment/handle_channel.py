@@ -20,6 +20,7 @@ from servables.call import Call, Reply
 from servables.deployment.version_replica import NOT_SERVING
 from servables.frame import decode_replies, encode_calls, join
 from servables.frontend.frame_channel import FrameChannel, OnReplies
+from servables.profile import ProfileOptions
 
 PLASMA_THRESHOLD_BYTES = 1 << 20
 """From here on the object store beats Serve's gRPC transport, which copies (docs/performance.md)."""
@@ -97,6 +98,19 @@ class HandleChannel(FrameChannel):
         for route in self._routes.values():
             # Which replica holds the calls is Serve's secret; the others ignore what they do not know.
             route.control.cancel.remote(self._frontend_id, list(call_ids))
+
+    async def profile(self, options: ProfileOptions) -> bytes:
+        route = await self._route()
+        try:
+            status, trace = await route.control.profile.remote(options)
+        except DeploymentUnavailableError as error:
+            raise NotServing(f"{self._id} is gone") from error
+        except RayActorError as error:
+            self._recover(route)
+            raise ReplicaLost(f"A replica of {self._id} died while it was profiled") from error
+        if not status.ok:
+            raise status.to_error()
+        return bytes(trace)
 
     def update(self, entry: ServableEntry) -> None:
         routes: dict[tuple[str, str], _Route] = {}

@@ -26,6 +26,7 @@ from servables.call import Call, Reply
 from servables.deployment.replica_gate import ReplicaGate
 from servables.deployment.version_loading import LoadedVersion, load_version, version_batching
 from servables.frame import decode_calls, encode_replies, join
+from servables.profile import ProfileOptions
 from servables.runner import Runner, Submission
 from servables.servable import PlatformOptions
 from servables.signatures import encode_signatures
@@ -108,14 +109,14 @@ class VersionReplica:
         _take_device(slot)
         reporter = MetricsReporter(self._replica_id, self._cells, report_to(spec.manager), self._refresh_gauges)
         self._reporting = asyncio.get_running_loop().create_task(reporter.run())
-        servable, self._runner = await self._load(slot)
+        self._servable, self._runner = await self._load(slot)
         self._tell(
             replace(
                 self._report,
                 phase=ReplicaPhase.READY,
                 status=Status(),
-                signatures=encode_signatures(servable.signatures),
-                deterministic=servable.deterministic,
+                signatures=encode_signatures(self._servable.signatures),
+                deterministic=self._servable.deterministic,
             )
         )
 
@@ -167,6 +168,13 @@ class VersionReplica:
             submission = self._submissions.get((frontend_id, call_id))
             if submission is not None:
                 submission.cancel()
+
+    async def profile(self, options: ProfileOptions) -> tuple[Status, bytes]:
+        """Records this process (`Servable.profile`): how it went, and the trace."""
+        try:
+            return Status(), await asyncio.to_thread(self._servable.profile, options)
+        except AspiredError as error:
+            return error.to_status(), b""
 
     async def ping(self) -> None:
         """Answers as soon as a replica of the deployment takes work; frontends wait in it for one that has died."""

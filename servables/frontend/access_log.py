@@ -18,15 +18,12 @@ from cluster.config.log_options import FIELDS
 from cluster.core.errors import Code
 
 if TYPE_CHECKING:  # replicas use `Inference`'s functions, and need no listeners
-    import grpc
-
+    from servables.frontend.grpc_method import Context
     from servables.frontend.http_listener import HttpHandler, HttpRequest, HttpResponse
 
 logger = logging.getLogger(__name__)
 
-# grpc.aio's types are generic over messages; here both sides are bytes.
-Context: TypeAlias = "grpc.aio.ServicerContext[bytes, bytes]"
-GrpcHandler: TypeAlias = Callable[[bytes, Context], Awaitable[bytes]]
+GrpcHandler: TypeAlias = "Callable[[bytes, Context], Awaitable[bytes]]"
 
 _CLIENT_CLOSED_REQUEST = 499
 

@@ -48,7 +48,7 @@ def grpc_status(code: Code) -> grpc.StatusCode:
 
 def grpc_message(message: str) -> str:
     """The message as gRPC carries it: a status travels in a header, and large headers are refused by peers."""
-    encoded = message.encode()
+    encoded = message.encode(errors="replace")  # the name of a file may be no UTF-8
     if len(encoded) <= MAX_GRPC_MESSAGE_BYTES:
-        return message
+        return encoded.decode()
     return encoded[:MAX_GRPC_MESSAGE_BYTES].decode(errors="ignore") + _TRUNCATED

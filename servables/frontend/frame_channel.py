@@ -5,8 +5,10 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 
+from cluster.core.errors import Unimplemented
 from cluster.core.serving_map import ServableEntry
 from servables.call import Call, Reply
+from servables.profile import ProfileOptions
 
 OnReplies = Callable[[Sequence[Reply]], None]
 
@@ -30,6 +32,10 @@ class FrameChannel(ABC):
     @abstractmethod
     def cancel(self, call_ids: Sequence[int]) -> None:
         """Tells the replica that nobody waits for these calls; they are dropped if they have not begun. Best effort."""
+
+    async def profile(self, options: ProfileOptions) -> bytes:
+        """Lets one replica record itself (`Servable.profile`) and returns the trace. Raises its error, or as `send` does."""
+        raise Unimplemented("Replicas behind this channel cannot be profiled.")
 
     @abstractmethod
     def update(self, entry: ServableEntry) -> None:

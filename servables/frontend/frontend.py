@@ -12,16 +12,23 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
+import grpc
+
+from cluster.config.ssl_config import SSLConfig
 from cluster.core.errors import Unavailable
 from cluster.core.metrics import MetricCells
 from cluster.core.serving_map import ServingMap
 from servables.frontend.access_log import AccessLog
 from servables.frontend.frame_channel import FrameChannelFactory
+from servables.frontend.grpc_health import HEALTH_SERVICE, HealthService
 from servables.frontend.grpc_listener import GrpcListener
-from servables.frontend.grpc_services import GrpcServices
+from servables.frontend.grpc_profiler import PROFILER_SERVICE, ProfilerService
+from servables.frontend.grpc_reflection import ReflectionService
+from servables.frontend.grpc_services import MODEL_SERVICE, PREDICTION_SERVICE, GrpcServices
 from servables.frontend.http_listener import HttpLimits, HttpListener
 from servables.frontend.inference import Inference
 from servables.frontend.operator_routes import OperatorRoutes
@@ -36,18 +43,26 @@ from servables.request_log.request_logger import RequestLogger, RequestLogLimits
 class FrontendOptions:
     """What a frontend is told. A port of 0 turns its protocol off; `rest_api_timeout_s` None sets no limit.
 
-    `tensor_content`: gRPC Predict answers carry raw bytes in place of typed fields. `metrics_path`: where REST has Prometheus's
-    metrics, empty for nowhere. `access_log`: a line of the log for each request.
+    `tensor_content`: gRPC Predict answers carry raw bytes in place of typed fields. `check_method_names`: see `Inference`.
+    `metrics_path`: where REST has Prometheus's metrics, empty for nowhere. `ssl_config` is for gRPC, over TCP and the UNIX
+    socket; None serves in plain text. `health_service`, `reflection` and `profiler` add services to TF Serving's.
+    `access_log`: a line of the log for each request.
     """
 
     host: str = "0.0.0.0"
     grpc_port: int = 8500
     grpc_socket_path: str = ""
+    grpc_channel_arguments: Mapping[str, int | str] = field(default_factory=dict)
+    ssl_config: SSLConfig | None = None
+    health_service: bool = False
+    reflection: bool = True
+    profiler: bool = True
     rest_api_port: int = 8501
     rest_api_timeout_s: float | None = 30.0
     enable_cors: bool = False
     tensor_content: bool = False
     metrics_path: str = ""
+    check_method_names: bool = False
     access_log: bool = False
     http_limits: HttpLimits = field(default_factory=HttpLimits)
     router_limits: RouterLimits = field(default_factory=RouterLimits)
@@ -71,10 +86,13 @@ class Frontend:
         self.cells = MetricCells()
         self._router = ServableRouter(channel_factory, options.router_limits)
         self._request_logger = RequestLogger(frontend_id, options.request_log_limits, self.cells)
-        inference = Inference(self._router, RequestMetrics(self.cells), self._request_logger.logs)
+        inference = Inference(self._router, RequestMetrics(self.cells), options.check_method_names, self._request_logger.logs)
         access_log = AccessLog() if options.access_log else None
         self._grpc = GrpcServices(inference, control, tensor_content=options.tensor_content, access_log=access_log)
-        self._grpc_listener = GrpcListener(self._grpc.handlers())
+        self._health = HealthService() if options.health_service else None
+        self._profiler = ProfilerService(self._router.profile) if options.profiler else None
+        self._reflection = ReflectionService(_services(options)) if options.reflection else None
+        self._grpc_listener = GrpcListener(self._grpc_handlers(), options.ssl_config, options.grpc_channel_arguments)
         rest = Rest(inference, RestOptions(timeout_s=options.rest_api_timeout_s, enable_cors=options.enable_cors))
         OperatorRoutes(lambda: self._router.serving_map, control, options.metrics_path).add_to(rest)
         handler = access_log.http(rest.handle) if access_log is not None else rest.handle
@@ -129,6 +147,9 @@ class Frontend:
 
         The request logs are complete then.
         """
+        for streaming in (self._health, self._reflection):
+            if streaming is not None:
+                streaming.drain()
         await asyncio.gather(self._http_listener.stop(timeout_s), self._grpc_listener.stop(timeout_s))
         await self._request_logger.close()
 
@@ -136,12 +157,30 @@ class Frontend:
         """Ends the channels; after `drain`."""
         await self._router.close()
 
+    def _grpc_handlers(self) -> Sequence[grpc.GenericRpcHandler[Any, Any]]:
+        handlers = [*self._grpc.handlers()]
+        if self._health is not None:
+            handlers.append(self._health.handler())
+        if self._profiler is not None:
+            handlers.append(self._profiler.handler())
+        if self._reflection is not None:
+            handlers.extend(self._reflection.handlers())
+        return handlers
+
     def _grpc_addresses(self) -> Iterable[str]:
         if self._grpc_socket is not None:
             host = self._options.host
             yield f"[{host}]:{self._options.grpc_port}" if ":" in host else f"{host}:{self._options.grpc_port}"
         if self._options.grpc_socket_path:
             yield f"unix:{self._options.grpc_socket_path}"
+
+
+def _services(options: FrontendOptions) -> Iterable[str]:
+    yield from (PREDICTION_SERVICE, MODEL_SERVICE)
+    if options.health_service:
+        yield HEALTH_SERVICE
+    if options.profiler:
+        yield PROFILER_SERVICE
 
 
 def _bound(host: str, port: int) -> socket.socket:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import grpc
 
+from cluster.config.ssl_config import SSLConfig
 from cluster.core.errors import Unavailable
 
 _MAX_INT32 = (1 << 31) - 1
@@ -15,21 +16,29 @@ _MAX_INT32 = (1 << 31) - 1
 class GrpcListener:
     """Serves generic handlers, on the event loop it is made and started on."""
 
-    def __init__(self, handlers: Sequence[grpc.GenericRpcHandler[Any, Any]]) -> None:
+    def __init__(
+        self,
+        handlers: Sequence[grpc.GenericRpcHandler[Any, Any]],
+        ssl_config: SSLConfig | None = None,
+        channel_arguments: Mapping[str, int | str] | None = None,
+    ) -> None:
+        """`ssl_config` None serves in plain text. `channel_arguments` are gRPC's own, and win over those that are set here."""
         self._handlers = handlers
+        self._credentials = None if ssl_config is None else _credentials(ssl_config)
+        self._options = {
+            "grpc.max_receive_message_length": _MAX_INT32,
+            "grpc.max_send_message_length": -1,
+            "grpc.so_reuseport": 1,
+            **(channel_arguments or {}),
+        }
         self._server: grpc.aio.Server | None = None
 
     async def start(self, addresses: Sequence[str]) -> None:
         """Binds the addresses (`host:port`, `[host]:port`, `unix:path`) and accepts. Raises Unavailable if one is taken."""
-        options = (
-            ("grpc.max_receive_message_length", _MAX_INT32),
-            ("grpc.max_send_message_length", -1),
-            ("grpc.so_reuseport", 1),
-        )
-        self._server = grpc.aio.server(handlers=self._handlers, options=options)
+        self._server = grpc.aio.server(handlers=self._handlers, options=tuple(self._options.items()))
         for address in addresses:
             try:
-                bound = self._server.add_insecure_port(address)
+                bound = self._bind(self._server, address)
             except RuntimeError as error:
                 raise Unavailable(f"Cannot listen for gRPC on {address}: {error}") from error
             if not bound:
@@ -41,3 +50,16 @@ class GrpcListener:
         if self._server is not None:
             await self._server.stop(grace_s)
             self._server = None
+
+    def _bind(self, server: grpc.aio.Server, address: str) -> int:
+        if self._credentials is None:
+            return server.add_insecure_port(address)
+        return server.add_secure_port(address, self._credentials)
+
+
+def _credentials(config: SSLConfig) -> grpc.ServerCredentials:
+    return grpc.ssl_server_credentials(
+        [(config.server_key.encode(), config.server_cert.encode())],
+        root_certificates=config.custom_ca.encode() or None,
+        require_client_auth=config.client_verify,
+    )

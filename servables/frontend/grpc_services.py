@@ -1,20 +1,15 @@
-"""TF Serving's gRPC services, translated to `Inference` (`model_servers/{prediction,model}_service_impl.cc`).
-
-Generic handlers over raw bytes, so the messages may live in a descriptor pool of their own, beside any other copy of
-TF Serving's protos in the process.
-"""
+"""TF Serving's gRPC services, translated to `Inference` (`model_servers/{prediction,model}_service_impl.cc`)."""
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from typing import Any, TypeVar
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 import grpc
-from google.protobuf.message import DecodeError, Message
+from google.protobuf.message import Message
 
 from cluster.config.model_config import model_server_config
-from cluster.core.errors import AspiredError, Code, InvalidArgument
+from cluster.core.errors import InvalidArgument
 from cluster.protos import (
     ClassificationRequest,
     GetModelMetadataRequest,
@@ -29,8 +24,8 @@ from cluster.protos import (
     ReloadConfigResponse,
 )
 from servables.examples import input_to_examples
-from servables.frontend.access_log import AccessLog, Context
-from servables.frontend.error_mapping import grpc_message, grpc_status
+from servables.frontend.access_log import AccessLog
+from servables.frontend.grpc_method import UnaryMethod, parsed, service, unary_unary
 from servables.frontend.inference import (
     ExampleResults,
     Inference,
@@ -54,15 +49,10 @@ from servables.frontend.server_control import ServerControl
 from servables.proto_codec import tensor_to_array
 from servables.signatures import CLASSIFY_METHOD_NAME
 
-logger = logging.getLogger(__name__)
-
 PREDICTION_SERVICE = "tensorflow.serving.PredictionService"
 MODEL_SERVICE = "tensorflow.serving.ModelService"
 _SIGNATURE_DEF = "signature_def"
 _SIGNATURE_DEF_MAP_URL = "type.googleapis.com/tensorflow.serving.SignatureDefMap"
-
-Method = Callable[[bytes, float | None], Awaitable[bytes]]
-M = TypeVar("M", bound=Message)
 
 
 class GrpcServices:
@@ -106,7 +96,7 @@ class GrpcServices:
         )
 
     async def predict(self, request_bytes: bytes, timeout_s: float | None) -> bytes:
-        request = _parsed(PredictRequest, request_bytes)
+        request = parsed(PredictRequest, request_bytes)
         with self._inference.metrics.request("GRPC", request.model_spec.name, "Predict"):
             spec = _model_spec(request)
 
@@ -118,19 +108,19 @@ class GrpcServices:
             return self._logged(prediction, "predict_log", request, response, len(request_bytes))
 
     async def classify(self, request_bytes: bytes, timeout_s: float | None) -> bytes:
-        request = _parsed(ClassificationRequest, request_bytes)
+        request = parsed(ClassificationRequest, request_bytes)
         with self._inference.metrics.request("GRPC", request.model_spec.name, "Classify"):
             answer = await self._inference.classify(_model_spec(request), lambda: input_to_examples(request.input), timeout_s)
             return self._logged(answer, "classify_log", request, classification_response(answer), len(request_bytes))
 
     async def regress(self, request_bytes: bytes, timeout_s: float | None) -> bytes:
-        request = _parsed(RegressionRequest, request_bytes)
+        request = parsed(RegressionRequest, request_bytes)
         with self._inference.metrics.request("GRPC", request.model_spec.name, "Regress"):
             answer = await self._inference.regress(_model_spec(request), lambda: input_to_examples(request.input), timeout_s)
             return self._logged(answer, "regress_log", request, regression_response(answer), len(request_bytes))
 
     async def get_model_metadata(self, request_bytes: bytes, timeout_s: float | None) -> bytes:
-        request = _parsed(GetModelMetadataRequest, request_bytes)
+        request = parsed(GetModelMetadataRequest, request_bytes)
         spec = _model_spec(request)
         if not request.metadata_field:
             raise InvalidArgument("GetModelMetadataRequest must specify at least one metadata_field")
@@ -147,11 +137,11 @@ class GrpcServices:
         return response.SerializeToString()
 
     async def get_model_status(self, request_bytes: bytes, timeout_s: float | None) -> bytes:
-        request = _parsed(GetModelStatusRequest, request_bytes)
+        request = parsed(GetModelStatusRequest, request_bytes)
         return model_status_response(self._inference.model_status(_model_spec(request))).SerializeToString()
 
     async def multi_inference(self, request_bytes: bytes, timeout_s: float | None) -> bytes:
-        request = _parsed(MultiInferenceRequest, request_bytes)
+        request = parsed(MultiInferenceRequest, request_bytes)
         tasks = [InferenceTask(_spec(task.model_spec), task.method_name) for task in request.tasks]
         answers = await self._inference.multi_inference(tasks, lambda: input_to_examples(request.input), timeout_s)
         response = MultiInferenceResponse()
@@ -165,7 +155,7 @@ class GrpcServices:
         return self._logged(answers[0], "multi_inference_log", request, response, len(request_bytes))
 
     async def handle_reload_config_request(self, request_bytes: bytes, timeout_s: float | None) -> bytes:
-        request = _parsed(ReloadConfigRequest, request_bytes)
+        request = parsed(ReloadConfigRequest, request_bytes)
         if request.config.WhichOneof("config") != "model_config_list":
             raise InvalidArgument(
                 "ServerModelConfig type not supported by HandleReloadConfigRequest. Only ModelConfigList is currently supported"
@@ -212,35 +202,21 @@ class GrpcServices:
         self._inference.log(answered, make_log, request_size_bytes + len(answer))
         return answer
 
-    def _service(self, name: str, methods: dict[str, Method]) -> grpc.GenericRpcHandler[Any, Any]:
-        return grpc.method_handlers_generic_handler(
-            name,
-            {key: grpc.unary_unary_rpc_method_handler(self._behaviour(name, key, method)) for key, method in methods.items()},
-        )
+    def _service(self, name: str, methods: Mapping[str, UnaryMethod]) -> grpc.GenericRpcHandler[Any, Any]:
+        handlers = {
+            key: unary_unary(f"{name}/{key}", self._counted(method), self._access_log) for key, method in methods.items()
+        }
+        return service(name, handlers)
 
-    def _behaviour(self, service: str, name: str, method: Method) -> Callable[[bytes, Context], Awaitable[bytes]]:
-        async def behave(request_bytes: bytes, context: Context) -> bytes:
+    def _counted(self, method: UnaryMethod) -> UnaryMethod:
+        async def call(request_bytes: bytes, timeout_s: float | None) -> bytes:
             self.in_flight += 1
             try:
-                return await method(request_bytes, context.time_remaining())
-            except AspiredError as error:
-                code, message = error.code, error.message
-            except Exception:
-                logger.exception("%s/%s failed", service, name)
-                code, message = Code.INTERNAL, "Internal error; see the server's log."
+                return await method(request_bytes, timeout_s)
             finally:
                 self.in_flight -= 1
-            await context.abort(grpc_status(code), grpc_message(message))
-            raise AssertionError("abort raises")
 
-        return behave if self._access_log is None else self._access_log.grpc(f"/{service}/{name}", behave)
-
-
-def _parsed(message_type: type[M], request_bytes: bytes) -> M:
-    try:
-        return message_type.FromString(request_bytes)
-    except DecodeError as error:
-        raise InvalidArgument(f"The request is not a {message_type.DESCRIPTOR.full_name}: {error}") from error
+        return call
 
 
 def _model_spec(request: Any) -> ModelSpec:

@@ -31,7 +31,13 @@ from cluster.core.metrics import MetricCells
 from cluster.core.servable_id import ServableId
 from cluster.core.servable_state import ServableState
 from cluster.core.serving_map import ServableEntry
-from servables.classification import classification_call, classifications, regression_call, regressions
+from servables.classification import (
+    check_prediction_method,
+    classification_call,
+    classifications,
+    regression_call,
+    regressions,
+)
 from servables.frontend.access_log import note_model
 from servables.frontend.request_metrics import RequestMetrics
 from servables.frontend.servable_router import ServableRouter
@@ -111,6 +117,7 @@ Raises AspiredError for what is wrong with the request, checks in the protocol's
 class Inference:
     """The one handler behind REST and gRPC. Raises AspiredError with TF Serving's codes and texts.
 
+    `check_method_names` lets an operation use only signatures whose `method_name` says that they are for it.
     `request_logs`: by model, of those that log.
     """
 
@@ -118,10 +125,12 @@ class Inference:
         self,
         router: ServableRouter,
         metrics: RequestMetrics | None = None,
+        check_method_names: bool = False,
         request_logs: Mapping[str, RequestLog] | None = None,
     ) -> None:
         self._router = router
         self.metrics = metrics or RequestMetrics(MetricCells())
+        self._check_method_names = check_method_names
         self._request_logs = {} if request_logs is None else request_logs
         # Keyed by content: all versions of a model usually share their signatures.
         self._signatures = lru_cache(maxsize=4096)(decode_signatures)
@@ -143,6 +152,8 @@ class Inference:
             entry = self.resolve(spec)
             signatures = self._signatures(entry.signatures)
             call = decode(signatures)
+            if self._check_method_names:
+                check_prediction_method(signatures[call.signature_name])
             elapsed_s = loop.time() - began
             remaining_s = None if timeout_s is None else timeout_s - elapsed_s
             handed_over = time.perf_counter()
@@ -182,7 +193,7 @@ class Inference:
         while True:
             entry = self.resolve(spec)
             signatures = self._signatures(entry.signatures)
-            serialized, calls = _multi_inference_calls(signatures, tasks, examples)
+            serialized, calls = _multi_inference_calls(signatures, tasks, examples, self._check_method_names)
             elapsed_s = loop.time() - began
             remaining_s = None if timeout_s is None else timeout_s - elapsed_s
             runs = (self._router.call(entry, name, inputs, outputs, remaining_s) for name, inputs, outputs in calls)
@@ -233,7 +244,7 @@ class Inference:
         examples: Callable[[], Array],
         timeout_s: float | None,
         api: str,
-        to_call: Callable[[Signatures, str, Array], tuple[str, Mapping[str, Array], tuple[str, ...]]],
+        to_call: Callable[[Signatures, str, Array, bool], tuple[str, Mapping[str, Array], tuple[str, ...]]],
         to_results: Callable[[Signature, Mapping[str, Array], int], Sequence[R]],
     ) -> ExampleResults[R]:
         rows = 0
@@ -242,7 +253,7 @@ class Inference:
             nonlocal rows
             serialized = examples()
             rows = len(serialized)
-            return SignatureCall(*to_call(signatures, spec.signature_name, serialized))
+            return SignatureCall(*to_call(signatures, spec.signature_name, serialized, self._check_method_names))
 
         prediction = await self.predict(spec, decode, timeout_s, api)
         results = to_results(prediction.signature, prediction.outputs, rows)
@@ -262,7 +273,7 @@ _TO_RESULTS: Mapping[str, Callable[[Signature, Mapping[str, Array], int], Sequen
 
 
 def _multi_inference_calls(
-    signatures: Signatures, tasks: Sequence[InferenceTask], examples: Callable[[], Array]
+    signatures: Signatures, tasks: Sequence[InferenceTask], examples: Callable[[], Array], check_method_names: bool
 ) -> tuple[Array, Sequence[tuple[str, Mapping[str, Array], tuple[str, ...]]]]:
     """The examples and the tasks' calls, checked in TF Serving's order."""
     checked: set[str] = set()
@@ -279,9 +290,11 @@ def _multi_inference_calls(
             raise InvalidArgument(f"Requested signature not found in model graph: {name}")
         if task.method_name not in _TO_CALL:
             raise Unimplemented(f"Unsupported signature method_name: {task.method_name}")
-        _TO_CALL[task.method_name](signatures, name, _NO_EXAMPLES)
+        _TO_CALL[task.method_name](signatures, name, _NO_EXAMPLES, check_method_names)
     serialized = examples()
-    return serialized, [_TO_CALL[task.method_name](signatures, task.spec.signature_name, serialized) for task in tasks]
+    return serialized, [
+        _TO_CALL[task.method_name](signatures, task.spec.signature_name, serialized, check_method_names) for task in tasks
+    ]
 
 
 def predict_call(

@@ -21,12 +21,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
-from cluster.core.errors import AspiredError, DeadlineExceeded, Internal, NotServing, ReplicaLost, Unavailable
+from cluster.core.errors import AspiredError, DeadlineExceeded, Internal, NotFound, NotServing, ReplicaLost, Unavailable
 from cluster.core.servable_id import ServableId
 from cluster.core.serving_map import ServableEntry, ServingMap
 from servables.call import Call, Reply
 from servables.frontend.frame_channel import FrameChannel, FrameChannelFactory
+from servables.profile import ProfileOptions
 from servables.servable import Array
+
+COLLECT_PROFILE_S = 30.0
+"""How long a replica may take to put its trace together, once it is recorded."""
 
 logger = logging.getLogger(__name__)
 
@@ -125,6 +129,29 @@ class ServableRouter:
             if not self._closed:
                 raise
         raise Unavailable("The server is shutting down. Send the request to another one.")
+
+    async def profile(self, options: ProfileOptions) -> Mapping[ServableId, bytes]:
+        """Lets one replica of every version in the map record itself, all at once; the traces of those that could.
+
+        Raises NotFound when the map is empty, the first version's error when no version could.
+        """
+        if not self._routes:
+            raise NotFound("No model is served that could be profiled.")
+        servables = sorted(self._routes)
+        recorded = await asyncio.gather(
+            *(_profile(self._routes[servable], options) for servable in servables), return_exceptions=True
+        )
+        traces: dict[ServableId, bytes] = {}
+        for servable, trace in zip(servables, recorded, strict=True):
+            if isinstance(trace, bytes):
+                traces[servable] = trace
+            elif not isinstance(trace, AspiredError):
+                raise trace
+            else:
+                logger.info("Servable %s has not been profiled: %s", servable, trace)
+        if not traces:
+            raise next(error for error in recorded if isinstance(error, AspiredError))
+        return traces
 
     async def wait_for_change(self, timeout_s: float) -> None:
         """Returns when another map is applied, or after `timeout_s`."""
@@ -410,6 +437,14 @@ class _VersionRoute:
 
     def _expired(self) -> DeadlineExceeded:
         return DeadlineExceeded(f"Deadline exceeded while the request waited for servable {self.entry.id}.")
+
+
+async def _profile(route: _VersionRoute, options: ProfileOptions) -> bytes:
+    try:
+        async with asyncio.timeout(options.delay_s + options.duration_s + COLLECT_PROFILE_S):
+            return await route.channel.profile(options)
+    except TimeoutError:
+        raise DeadlineExceeded(f"Servable {route.entry.id} has not sent its profile.") from None
 
 
 def _left_the_map(servable: ServableId) -> NotServing:

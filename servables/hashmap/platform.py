@@ -20,7 +20,7 @@ class HashmapPlatform(Platform):
 
     name = "hashmap"
 
-    def check(self, path: str) -> None:
+    def check(self, path: str, options: PlatformOptions) -> None:
         _table_file(path)
 
     def load(self, path: str, options: PlatformOptions) -> HashmapServable:

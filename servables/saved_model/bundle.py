@@ -51,16 +51,17 @@ def load_bundle(path: str, options: PlatformOptions) -> SavedModelBundle:
 
 
 def session_config(options: PlatformOptions) -> Any:
-    """The session's ConfigProto.
+    """The session's ConfigProto: the one of the options, with what their other fields say.
 
     Devices that a graph names and this machine lacks are replaced (soft placement), so what was exported on a GPU runs on
     CPUs. GPU memory is taken as it is needed, up to the limit, because a GPU is shared by the versions on it.
     """
-    config = tf.compat.v1.ConfigProto(
-        allow_soft_placement=True,
-        intra_op_parallelism_threads=options.intra_op_parallelism_threads,
-        inter_op_parallelism_threads=options.inter_op_parallelism_threads,
-    )
+    config = tf.compat.v1.ConfigProto.FromString(options.session_config)
+    config.allow_soft_placement = True
+    if options.intra_op_parallelism_threads:
+        config.intra_op_parallelism_threads = options.intra_op_parallelism_threads
+    if options.inter_op_parallelism_threads:
+        config.inter_op_parallelism_threads = options.inter_op_parallelism_threads
     if options.gpu is None:
         config.device_count["GPU"] = 0
         return config

@@ -15,7 +15,7 @@ class SavedModelPlatform(Platform):
 
     name = "tensorflow"
 
-    def check(self, path: str) -> None:
+    def check(self, path: str, options: PlatformOptions) -> None:
         if not any(os.path.isfile(os.path.join(path, file_name)) for file_name in _FILE_NAMES):
             raise NotFound(
                 f"Could not find SavedModel .pb or .pbtxt at supplied export directory path: {path}. "
@@ -23,7 +23,7 @@ class SavedModelPlatform(Platform):
             )
 
     def load(self, path: str, options: PlatformOptions) -> Servable:
-        self.check(path)
+        self.check(path, options)
         # TensorFlow takes seconds and hundreds of MB to import: only a process that loads a version pays for it.
         from servables.saved_model.saved_model_servable import load_saved_model
 

@@ -10,7 +10,9 @@ from tensorflow.core.protobuf import config_pb2
 from tensorflow.python.framework import op_def_registry
 
 from cluster.core.errors import DeadlineExceeded, FailedPrecondition, InvalidArgument
+from servables.profile import ProfileOptions
 from servables.saved_model.bundle import SavedModelBundle, load_bundle
+from servables.saved_model.profiler import record_profile
 from servables.saved_model.session_callables import CallableKey, SessionCallable, SessionCallables, timeout_bucket_ms
 from servables.saved_model.signature_defs import serving_signature_defs, to_signatures
 from servables.saved_model.stateful_ops import keeps_state
@@ -62,6 +64,9 @@ class SavedModelServable(Servable):
         except Exception as error:
             raise to_aspired_error(error) from error
         return {alias: _to_array(values[session_callable.fetches[alias]]) for alias in outputs}
+
+    def profile(self, options: ProfileOptions) -> bytes:
+        return record_profile(options)
 
     def close(self) -> None:
         self._callables.clear()

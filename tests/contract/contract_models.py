@@ -33,7 +33,7 @@ from servables.direct_runner import DirectRunner
 from servables.frontend.frame_channel import FrameChannel
 from servables.frontend.frontend import Frontend, FrontendOptions
 from servables.frontend.local_channel import LocalChannel
-from servables.servable import Array
+from servables.servable import Array, Servable
 from servables.signatures import (
     CLASSIFY_METHOD_NAME,
     PREDICT_METHOD_NAME,
@@ -131,13 +131,23 @@ def _serving_map() -> ServingMap:
     return ServingMap(entries=entries, states=tuple(states), labels=labels, accepting=True)
 
 
-class ContractServer:
-    """The models' frontend, on an event loop in a thread of its own."""
+def _serving_map_of(models: Mapping[str, Servable]) -> ServingMap:
+    endpoint = Endpoint("local", "local", "local", 1)
+    signatures = {ServableId(name, 1): encode_signatures(servable.signatures) for name, servable in models.items()}
+    entries = {servable: ServableEntry(servable, (endpoint,), encoded) for servable, encoded in signatures.items()}
+    states = tuple(ServableState(servable, PublicState.AVAILABLE) for servable in entries)
+    return ServingMap(entries=entries, states=states, accepting=True)
 
-    def __init__(self, **options: Any) -> None:
+
+class ContractServer:
+    """The frontend of the models above, or of version 1 of others, on an event loop in a thread of its own."""
+
+    def __init__(self, models: Mapping[str, Servable] | None = None, **options: Any) -> None:
+        self._models = models
+        self._map = _serving_map() if models is None else _serving_map_of(models)
         self.rest_port, self.grpc_port = free_ports(2)
         self._options = FrontendOptions(host=HOST, rest_api_port=self.rest_port, grpc_port=self.grpc_port, **options)
-        self.control = FakeServerControl(available=_serving_map().entries)
+        self.control = FakeServerControl(available=self._map.entries)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="contract server")
         self._runners: list[DirectRunner] = []
@@ -160,7 +170,7 @@ class ContractServer:
     async def _start(self) -> None:
         self._frontend = Frontend(self._options, self._channel, self.control)
         self._frontend.bind()
-        self._frontend.apply(_serving_map())
+        self._frontend.apply(self._map)
         await self._frontend.start()
 
     async def _stop(self) -> None:
@@ -170,8 +180,7 @@ class ContractServer:
             await runner.close()
 
     def _channel(self, entry: ServableEntry) -> FrameChannel:
-        name = entry.id.name
-        runner = DirectRunner(FakeServable(_FUNCTIONS[name], signatures=_SIGNATURES[name]), num_threads=2)
+        runner = DirectRunner(self._servable(entry.id.name), num_threads=2)
         self._runners.append(runner)
         return LocalChannel(runner, encoded=True)
 
@@ -183,6 +192,11 @@ class ContractServer:
 
         self._run(apply())
 
+    def _servable(self, name: str) -> Servable:
+        if self._models is not None:
+            return self._models[name]
+        return FakeServable(_FUNCTIONS[name], signatures=_SIGNATURES[name])
+
     def _run(self, coroutine: Any) -> None:
         asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(60)
 
@@ -193,8 +207,8 @@ def half_plus_two() -> FakeServable:
 
 
 @contextlib.contextmanager
-def contract_server(**options: Any) -> Iterator[ContractServer]:
-    server = ContractServer(**options)
+def contract_server(models: Mapping[str, Servable] | None = None, **options: Any) -> Iterator[ContractServer]:
+    server = ContractServer(models, **options)
     server.start()
     yield server
     server.stop()

@@ -67,16 +67,20 @@ def connect(server: ContractServer) -> grpc.Channel:
     return grpc.insecure_channel(f"{HOST}:{server.grpc_port}", options=unlimited)
 
 
-def cases() -> list[Any]:
+def cases(directory: Path = CASES, pattern: str = "*.json") -> list[Any]:
     return [
         pytest.param(case, id=f"{path.stem}: {case['name']}")
-        for path in sorted(CASES.glob("*.json"))
+        for path in sorted(directory.glob(pattern))
         for case in json.loads(path.read_text())
     ]
 
 
 @pytest.mark.parametrize("case", cases())
 def test_answers_as_tf_serving(stubs: Stubs, case: dict[str, Any]) -> None:
+    assert_answers(stubs, case)
+
+
+def assert_answers(stubs: Stubs, case: dict[str, Any]) -> None:
     method = stubs.method(case["method"])
     request = text_format.Parse(case["request"], REQUESTS[case["method"]]())
     if "response" in case:

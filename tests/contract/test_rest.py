@@ -43,16 +43,20 @@ def ask(
         connection.close()
 
 
-def cases() -> list[Any]:
+def cases(directory: Path = CASES, pattern: str = "*.json") -> list[Any]:
     return [
         pytest.param(case, id=f"{path.stem}: {case['name']}")
-        for path in sorted(CASES.glob("*.json"))
+        for path in sorted(directory.glob(pattern))
         for case in json.loads(path.read_text())
     ]
 
 
 @pytest.mark.parametrize("case", cases())
 def test_answers_as_tf_serving(server: ContractServer, case: dict[str, Any]) -> None:
+    assert_answers(server, case)
+
+
+def assert_answers(server: ContractServer, case: dict[str, Any]) -> None:
     request, expected = case["request"], case["response"]
     body = request["body"].encode() if "body" in request else None
     answer = ask(server, request["method"], request["target"], body, request.get("headers"))

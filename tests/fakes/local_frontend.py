@@ -8,11 +8,13 @@ import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from cluster.core.serving_map import Endpoint, ServableEntry, ServingMap
 from servables.direct_runner import DirectRunner
 from servables.frontend.frontend import Frontend, FrontendOptions
 from servables.frontend.local_channel import LocalChannel
+from servables.profile import ProfileOptions
 from servables.servable import Array, Servable
 from servables.signatures import Signature, encode_signatures
 from tests.fakes.client_models import LABELS, ClientModels, Run
@@ -48,12 +50,19 @@ class _ModelServable(Servable):
         """There is nothing to give back."""
 
 
+class _Channel(LocalChannel):
+    """Its versions' traces are empty, and done at once."""
+
+    async def profile(self, options: ProfileOptions) -> bytes:
+        return b""
+
+
 @contextmanager
-def local_frontend() -> Iterator[LocalFrontend]:
-    """Serves on free ports of 127.0.0.1, from an event loop in a thread."""
+def local_frontend(**options: Any) -> Iterator[LocalFrontend]:
+    """Serves on free ports of 127.0.0.1, from an event loop in a thread. `options` are those of `FrontendOptions`."""
     ports = LocalFrontend(_free_port(), _free_port())
     started, done = threading.Event(), threading.Event()
-    thread = threading.Thread(target=lambda: asyncio.run(_serve(ports, started, done)))
+    thread = threading.Thread(target=lambda: asyncio.run(_serve(ports, options, started, done)))
     thread.start()
     try:
         if not started.wait(30):
@@ -64,7 +73,9 @@ def local_frontend() -> Iterator[LocalFrontend]:
         thread.join()
 
 
-async def _serve(ports: LocalFrontend, started: threading.Event, done: threading.Event) -> None:
+async def _serve(
+    ports: LocalFrontend, more_options: Mapping[str, Any], started: threading.Event, done: threading.Event
+) -> None:
     models = ClientModels()
     servables = {id: _ModelServable(signatures) for id, signatures in models.versions().items()}
     runners = {id: DirectRunner(servable, num_threads=4) for id, servable in servables.items()}
@@ -73,8 +84,8 @@ async def _serve(ports: LocalFrontend, started: threading.Event, done: threading
         id: ServableEntry(id, (endpoint,), encode_signatures(servable.signatures), deterministic=True)
         for id, servable in servables.items()
     }
-    options = FrontendOptions(host="127.0.0.1", grpc_port=ports.grpc_port, rest_api_port=ports.rest_port)
-    frontend = Frontend(options, lambda entry: LocalChannel(runners[entry.id]), FakeServerControl())
+    options = FrontendOptions(host="127.0.0.1", grpc_port=ports.grpc_port, rest_api_port=ports.rest_port, **more_options)
+    frontend = Frontend(options, lambda entry: _Channel(runners[entry.id]), FakeServerControl())
     frontend.bind()
     await frontend.apply(ServingMap(entries=entries, states=models.states(), labels=LABELS, accepting=True))
     await frontend.start()

@@ -31,11 +31,12 @@ MAY_IMPORT: dict[str, tuple[str, ...] | None] = {
     "cluster.actors": (*CONFIG, "cluster.sources"),
     "cluster.client": (*CORE, "cluster.protos", "servables", "servables.json_codec"),
     "servables": PURE_SERVABLES,
-    "servables.platforms": (*PURE_SERVABLES, "servables.hashmap", "servables.saved_model"),  # the registry of the two
+    "servables.platforms": (*PURE_SERVABLES, "servables.hashmap", "servables.saved_model", "servables.tflite"),  # the registry
     "servables.batching": PURE_SERVABLES,
     "servables.json_codec": PURE_SERVABLES,
     "servables.hashmap": PURE_SERVABLES,
     "servables.saved_model": PURE_SERVABLES,
+    "servables.tflite": PURE_SERVABLES,
     "servables.request_log": PURE_SERVABLES,
     "servables.frontend": (*PURE_SERVABLES, "servables.request_log"),
     # Reads requests as a frontend does, from files as its request log writes them too.
@@ -65,6 +66,7 @@ NEVER_IMPORTS: dict[str, tuple[str, ...]] = {
     "servables.platforms": (*HEAVY, "grpc"),
     "servables.hashmap": (*HEAVY, "grpc"),
     "servables.saved_model": ("ray", "grpc", "asyncio"),
+    "servables.tflite": ("ray", "grpc", "asyncio"),
     "servables.frontend": HEAVY,
     "servables.warmup": (*HEAVY, "grpc"),
     "servables.request_log": (*HEAVY, "grpc"),

@@ -112,9 +112,10 @@ class TestServe:
 
     def test_warns_of_flags_without_effect_and_serves(self) -> None:
         launcher = FakeLauncher()
-        outcome = run(["serve", "--model_base_path=/m", "--enable_grpc_healthcheck_service"], launcher)
+        outcome = run(["serve", "--model_base_path=/m", "--use_alts_credentials"], launcher)
         assert outcome.err.splitlines() == [
-            "aspired: warning: --enable_grpc_healthcheck_service has no effect yet: there is no health service",
+            "aspired: warning: --use_alts_credentials has no effect yet: gRPC is served WITHOUT credentials; "
+            "--ssl_config_file gives it TLS",
         ]
         assert launcher.served
 
@@ -138,7 +139,7 @@ class TestServe:
             "  --port=PORT\n      TCP port of gRPC; 0 turns it off, then --grpc_socket_path is needed. Default: 8500.\n"
             in outcome.out
         )
-        assert "No effect yet: gRPC is served WITHOUT TLS." in outcome.out
+        assert "No effect yet: gRPC is served WITHOUT credentials; --ssl_config_file gives it TLS." in outcome.out
         assert "\x1b" not in outcome.out
 
     def test_help_is_coloured_and_fits_on_a_terminal(self, monkeypatch: pytest.MonkeyPatch) -> None:

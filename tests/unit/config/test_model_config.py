@@ -186,7 +186,7 @@ def test_a_file_with_nothing_set_lists_no_model(text: str) -> None:
         ),
         (
             "name: 'm' base_path: '/m' model_platform: 'caffe'",
-            "Model m requests unsupported platform caffe; expected one of hashmap, tensorflow",
+            "Model m requests unsupported platform caffe; expected one of hashmap, tensorflow, tflite",
         ),
         (
             "name: 'm' base_path: '/m' model_platform: 'tensorflow' model_version_policy { specific { versions: -1 } }",

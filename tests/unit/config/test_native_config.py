@@ -81,6 +81,8 @@ def test_reads_every_field() -> None:
               intra_op_parallelism_threads: 2
               inter_op_parallelism_threads: 1
               prefer_tflite_model: true
+              num_tflite_pools: 2
+              num_tflite_interpreters_per_pool: 3
         """
     )
     assert config.models == (
@@ -115,6 +117,8 @@ def test_reads_every_field() -> None:
                         intra_op_parallelism_threads=2,
                         inter_op_parallelism_threads=1,
                         prefer_tflite_model=True,
+                        num_tflite_pools=2,
+                        num_tflite_interpreters_per_pool=3,
                     ),
                 ),
             ),
@@ -195,7 +199,7 @@ def test_no_models_is_said_and_an_empty_file_is_refused() -> None:
         ("model_platform: tensorflow", "model_platform: unknown field; did you mean platform?"),
         ("batching: {max_size: 1}", "batching.max_size: unknown field; did you mean max_batch_size?"),
         ("warmup: {x: 1}", "warmup.x: unknown field; expected one of replay_records, iterations, all_batch_sizes"),
-        ("platform: caffe", "platform: expected one of hashmap, tensorflow"),
+        ("platform: caffe", "platform: expected one of hashmap, tensorflow, tflite"),
         ("version_policy: newest", "version_policy: expected latest, all, {latest: COUNT} or {specific: [VERSION, ...]}"),
         ("version_policy: 3", "version_policy: expected latest, all, {latest: COUNT} or {specific: [VERSION, ...]}"),
         ("version_policy: {}", "version_policy: expected one of latest, all and specific"),
@@ -359,6 +363,8 @@ MODELS = st.fixed_dictionaries(
                 "intra_op_parallelism_threads": COUNTS,
                 "inter_op_parallelism_threads": COUNTS,
                 "prefer_tflite_model": SWITCH,
+                "num_tflite_pools": COUNTS,
+                "num_tflite_interpreters_per_pool": COUNTS,
             },
         ),
     },

@@ -38,6 +38,24 @@ def made(**values: Any) -> ServerOptions:
             {"grpc_socket_path": "/tmp/s", "frontends_per_node": 2},
             "--grpc_socket_path takes one frontend: leave --frontends_per_node at 1",
         ),
+        (
+            {"ssl_config_file": "/ssl.txt", "use_alts_credentials": True},
+            "--ssl_config_file and --use_alts_credentials exclude each other: leave the second out",
+        ),
+        (
+            {"grpc_channel_arguments": "grpc.max_connection_age_ms=1,grpc.other"},
+            "--grpc_channel_arguments=grpc.max_connection_age_ms=1,grpc.other: 'grpc.other' is not key=value; expected a list "
+            "like grpc.max_connection_age_ms=60000,grpc.lb_policy_name=round_robin",
+        ),
+        (
+            {"grpc_channel_arguments": "=1"},
+            "--grpc_channel_arguments==1: '=1' is not key=value; expected a list "
+            "like grpc.max_connection_age_ms=60000,grpc.lb_policy_name=round_robin",
+        ),
+        (
+            {"grpc_channel_arguments": "grpc.so_reuseport=0"},
+            "--grpc_channel_arguments: grpc.so_reuseport=0 cannot be, since frontends share the port",
+        ),
         ({"saved_model_tags": " , "}, "--saved_model_tags is empty: name the MetaGraph's tags, as in --saved_model_tags=serve"),
         (
             {"tensorflow_session_parallelism": 1, "tensorflow_intra_op_parallelism": 1, "tensorflow_inter_op_parallelism": 1},
@@ -68,6 +86,19 @@ def test_a_config_file_needs_no_base_path() -> None:
 
 def test_tags_are_split() -> None:
     assert made(saved_model_tags="serve, gpu,").tags == ("serve", "gpu")
+
+
+def test_channel_arguments_that_read_as_numbers_are_numbers() -> None:
+    text = "grpc.max_connection_age_ms=60000, a=-1 ,b=x=y,c=,d=2147483648,e=１"
+    assert made(grpc_channel_arguments=text).channel_arguments == {
+        "grpc.max_connection_age_ms": 60000,
+        "a": -1,
+        "b": "x=y",
+        "c": "",
+        "d": "2147483648",
+        "e": "１",
+    }
+    assert made().channel_arguments == {}
 
 
 @pytest.mark.parametrize(

@@ -308,3 +308,9 @@ def test_never_promises_more_than_there_is(
             assert len(set(slots)) == len(slots) or not ledger.has_gpus
         assert ledger.overcommitted() == ()
         ledger.validate()
+
+
+def test_of_a_gpu_a_part_of_the_memory_may_be_lent() -> None:
+    assert Gpu(1, 16 * GIBIBYTE).with_part_of_memory(0.25) == Gpu(1, 4 * GIBIBYTE)
+    assert Gpu(1, None).with_part_of_memory(0.25) == Gpu(1, None)
+    assert Gpu(1, 7).with_part_of_memory(1.0) == Gpu(1, 7)

@@ -155,3 +155,14 @@ def test_a_type_is_found_in_the_innermost_scope() -> None:
     (descriptor,) = file_descriptors([file], [])
     outer = next(message for message in descriptor.message_type if message.name == "M")
     assert [field.type_name for field in outer.field] == [".p.M.T", ".p.T"]
+
+
+def test_a_method_says_which_sides_stream() -> None:
+    file = File("f.proto", package="p", messages={"M": {}}, services={"S": {"A": "M -> stream M", "B": "stream M -> M"}})
+    (descriptor,) = file_descriptors([file], [])
+    assert [(method.client_streaming, method.server_streaming) for method in descriptor.service[0].method] == [
+        (False, True),
+        (True, False),
+    ]
+    with pytest.raises(ValueError, match=r"p\.S: cannot read method A: 'M'"):
+        file_descriptors([File("f.proto", package="p", messages={"M": {}}, services={"S": {"A": "M"}})], [])

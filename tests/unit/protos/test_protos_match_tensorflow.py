@@ -1,4 +1,4 @@
-"""Our messages are TensorFlow's and TF Serving's, field by field.
+"""Our messages and services are TensorFlow's, TF Serving's and gRPC's, field by field.
 
 The real descriptors come from a process of their own, where a bare stand-in for the package `tensorflow` lets its generated
 messages be imported without the rest of it.
@@ -11,24 +11,31 @@ import sys
 from collections.abc import Mapping
 
 import pytest
+from google.protobuf import text_format
 from google.protobuf.descriptor_pb2 import DescriptorProto, FieldDescriptorProto, FileDescriptorProto, FileDescriptorSet
+from grpc_health.v1 import health_pb2
+from grpc_reflection.v1alpha import reflection_pb2
 
 from cluster import protos
-from cluster.protos import config_schema, serving_schema, tensorflow_schema
+from cluster.protos import config_schema, profiler_schema, serving_schema, session_schema, tensorflow_schema
 
 _NOT_IN_THE_PIP_PACKAGE = {
+    "tsl/profiler/protobuf/profiler_service.proto",
+    "tsl/profiler/protobuf/profiler_service_monitor_result.proto",
     "tensorflow_serving/apis/internal/serialized_input.proto",
     "tensorflow_serving/config/monitoring_config.proto",
     "tensorflow_serving/config/ssl_config.proto",
+    "tensorflow_serving/servables/tensorflow/saved_model_bundle_source_adapter.proto",
     "tensorflow_serving/servables/tensorflow/session_bundle_config.proto",
     "tensorflow_serving/servables/tensorflow/thread_pool_factory_config.proto",
 }
 _PATHS = [
     file.path
-    for file in (*tensorflow_schema.FILES, *config_schema.FILES, *serving_schema.FILES)
+    for schema in (tensorflow_schema, session_schema, config_schema, serving_schema, profiler_schema)
+    for file in schema.FILES
     if file.path not in _NOT_IN_THE_PIP_PACKAGE
 ]
-_LEFT_OUT = {"SessionRunLog": {"request", "response"}}
+_LEFT_OUT = {"SessionRunLog": {"request", "response"}, "XSpace": {"planes", "errors", "warnings", "hostnames"}}
 
 _DUMP = """
 import importlib, importlib.util, sys, types
@@ -37,8 +44,9 @@ stand_in.__path__ = importlib.util.find_spec("tensorflow").submodule_search_loca
 sys.modules["tensorflow"] = stand_in
 from google.protobuf import descriptor_pb2, descriptor_pool
 for path in sys.argv[1:]:
-    if path.startswith("tensorflow"):
-        importlib.import_module(path.removesuffix(".proto").replace("/", ".") + "_pb2")
+    if path.startswith(("tensorflow", "tsl")):
+        module = path.removesuffix(".proto").replace("/", ".") + "_pb2"
+        importlib.import_module(f"tensorflow.{module}" if path.startswith("tsl") else module)
 files = descriptor_pb2.FileDescriptorSet()
 for path in sys.argv[1:]:
     descriptor_pool.Default().FindFileByName(path).CopyToProto(files.file.add())
@@ -79,10 +87,35 @@ def enum_facts(scope: DescriptorProto | FileDescriptorProto) -> dict[str, dict[s
     return {enum.name: {value.name: value.number for value in enum.value} for enum in scope.enum_type}
 
 
+def service_facts(file: FileDescriptorProto) -> set[tuple[object, ...]]:
+    return {
+        (service.name, method.name, method.input_type, method.output_type, method.client_streaming, method.server_streaming)
+        for service in file.service
+        for method in service.method
+    }
+
+
 @pytest.mark.parametrize("path", _PATHS)
 def test_declares_the_same(path: str, real_files: Mapping[str, FileDescriptorProto]) -> None:
-    ours, real = our_file(path), real_files[path]
+    assert_same_file(our_file(path), real_files[path])
+
+
+def test_declares_the_same_health_service() -> None:
+    assert_same_file(
+        our_file("grpc/health/v1/health.proto"), FileDescriptorProto.FromString(health_pb2.DESCRIPTOR.serialized_pb)
+    )
+
+
+def test_declares_the_same_reflection_service_in_both_of_its_packages() -> None:
+    real = FileDescriptorProto.FromString(reflection_pb2.DESCRIPTOR.serialized_pb)
+    assert_same_file(our_file("grpc/reflection/v1alpha/reflection.proto"), real)
+    newer = str(our_file("grpc/reflection/v1/reflection.proto")).replace("grpc.reflection.v1", "grpc.reflection.v1alpha")
+    assert_same_file(text_format.Parse(newer, FileDescriptorProto()), real)
+
+
+def assert_same_file(ours: FileDescriptorProto, real: FileDescriptorProto) -> None:
     assert (ours.package, ours.syntax) == (real.package, real.syntax)
+    assert service_facts(ours) == service_facts(real)
     real_messages = {message.name: message for message in real.message_type}
     for message in ours.message_type:
         assert_same_message(message, real_messages[message.name])

@@ -15,6 +15,7 @@ from scripts.sample_models import export_half_plus_two, export_hashmap
 from servables.platforms import platform
 from servables.servable import Array, Platform, PlatformOptions, Servable
 from servables.signatures import DEFAULT_SIGNATURE_NAME, decode_signatures, encode_signatures
+from tests.fakes import tflite_models
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,24 @@ def saved_model_sample(base_path: Path) -> Sample:
     )
 
 
-@pytest.fixture(scope="module", params=[hashmap_sample, saved_model_sample], ids=["hashmap", "tensorflow"])
+def tflite_sample(base_path: Path) -> Sample:
+    content = tflite_models.convert(base_path / "export", serving_default="half_plus_two")
+    return Sample(
+        platform=platform("tflite"),
+        path=tflite_models.write(content, base_path / "1"),
+        inputs={"x": np.array([1.0, 2.0], np.float32)},
+        outputs={"y": np.array([2.5, 3.0], np.float32)},
+        other_inputs={"x": np.array([5.0], np.float32)},
+        other_outputs={"y": np.array([4.5], np.float32)},
+        wrong_dtype={"x": np.array([1.0], np.float64)},
+        damaged_file="model.tflite",
+    )
+
+
+SAMPLES = {"hashmap": hashmap_sample, "tensorflow": saved_model_sample, "tflite": tflite_sample}
+
+
+@pytest.fixture(scope="module", params=SAMPLES.values(), ids=SAMPLES.keys())
 def sample(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Sample:
     made: Sample = request.param(tmp_path_factory.mktemp("models"))
     return made
@@ -86,14 +104,14 @@ def assert_equal(got: Mapping[str, Array], expected: Mapping[str, Array]) -> Non
 
 
 def test_check_accepts_a_version(sample: Sample) -> None:
-    sample.platform.check(str(sample.path))
+    sample.platform.check(str(sample.path), PlatformOptions())
 
 
 def test_check_misses_what_is_not_there(sample: Sample, tmp_path: Path) -> None:
     with pytest.raises(NotFound, match=str(tmp_path)):
-        sample.platform.check(str(tmp_path))
+        sample.platform.check(str(tmp_path), PlatformOptions())
     with pytest.raises(NotFound):
-        sample.platform.check(str(tmp_path / "absent"))
+        sample.platform.check(str(tmp_path / "absent"), PlatformOptions())
 
 
 def test_load_misses_what_check_misses(sample: Sample, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from cluster.core.errors import AspiredError, ReplicaLost, Status
 from cluster.core.serving_map import ServableEntry
 from servables.call import Call, Reply
 from servables.frontend.frame_channel import FrameChannel, OnReplies
+from servables.profile import ProfileOptions
 
 OK = Status()
 
@@ -41,13 +42,15 @@ class GatedFrame:
 
 
 class GatedChannel(FrameChannel):
-    """Keeps the frames it is given until the test answers them."""
+    """Keeps the frames it is given until the test answers them. `trace` is what a profile gives."""
 
     def __init__(self, entry: ServableEntry) -> None:
         self.entry = entry
         self.frames: list[GatedFrame] = []
         self.cancelled: list[int] = []
         self.closed = False
+        self.trace: bytes | AspiredError = b""
+        self.profiles: list[ProfileOptions] = []
         self._arrived = asyncio.Event()
 
     async def send(self, calls: Sequence[Call], on_replies: OnReplies) -> None:
@@ -65,6 +68,12 @@ class GatedChannel(FrameChannel):
 
     def cancel(self, call_ids: Sequence[int]) -> None:
         self.cancelled.extend(call_ids)
+
+    async def profile(self, options: ProfileOptions) -> bytes:
+        self.profiles.append(options)
+        if isinstance(self.trace, AspiredError):
+            raise self.trace
+        return self.trace
 
     def update(self, entry: ServableEntry) -> None:
         self.entry = entry

@@ -60,7 +60,7 @@ def test_refuses_to_choose_between_files(tmp_path: Path) -> None:
     for name in ("one.csv", "two.csv"):
         (tmp_path / name).write_text("a,1\n")
     with pytest.raises(NotFound, match="more than one"):
-        HashmapPlatform().check(str(tmp_path))
+        HashmapPlatform().check(str(tmp_path), PlatformOptions())
 
 
 def test_a_key_without_a_value_is_not_found(tmp_path: Path) -> None:

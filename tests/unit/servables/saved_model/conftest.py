@@ -138,7 +138,7 @@ def tf1_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
         builder.add_meta_graph_and_variables(session, ["serve"], signature_def_map=definitions)
         builder.add_meta_graph(["serve", "alt"], signature_def_map={"alternative": signature_def({"x": x}, {"y": x + 1.0})})
         builder.save()
-    # Python has no way to export a default.
+    # The builder has no way to export a default.
     saved_model = saved_model_pb2.SavedModel.FromString((path / "saved_model.pb").read_bytes())
     default = saved_model.meta_graphs[0].signature_def["serving_default"].defaults["k"]
     default.CopyFrom(tf.make_tensor_proto(np.float32(2.0)))

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from cluster.config.session_config import parse_session_config
 from cluster.core.errors import AspiredError, DataLoss, NotFound
 from servables.platforms import platform
 from servables.saved_model.bundle import session_config
@@ -49,7 +50,7 @@ def test_missing_tags_have_tensorflows_text(tf1_path: Path) -> None:
 
 def test_a_directory_without_a_saved_model_has_tensorflows_text(tmp_path: Path) -> None:
     with pytest.raises(NotFound) as failure:
-        platform("tensorflow").check(str(tmp_path))
+        platform("tensorflow").check(str(tmp_path), PlatformOptions())
     assert failure.value.message.startswith(
         f"Could not find SavedModel .pb or .pbtxt at supplied export directory path: {tmp_path}"
     )
@@ -64,7 +65,7 @@ def test_loads_a_text_saved_model(tf1_path: Path, tmp_path: Path, load: Load) ->
     text = text_format.MessageToString(saved_model_pb2.SavedModel.FromString(binary.read_bytes()))
     binary.rename(tmp_path / "away")
     (path / "saved_model.pbtxt").write_text(text)
-    platform("tensorflow").check(str(path))
+    platform("tensorflow").check(str(path), PlatformOptions())
     assert load(path).run("serving_default", {}, ["weight"], None)["weight"].tolist() == [3.0]
     (path / "saved_model.pbtxt").write_text("meta_graphs {")
     with pytest.raises(DataLoss, match=r"saved_model\.pbtxt as text proto"):
@@ -189,6 +190,17 @@ def test_without_a_gpu_the_session_has_none() -> None:
     config = session_config(PlatformOptions(intra_op_parallelism_threads=3, inter_op_parallelism_threads=2))
     assert dict(config.device_count) == {"GPU": 0}
     assert (config.intra_op_parallelism_threads, config.inter_op_parallelism_threads) == (3, 2)
+
+
+def test_a_session_has_what_its_config_says_unless_flags_say_otherwise() -> None:
+    text = "inter_op_parallelism_threads: 4 intra_op_parallelism_threads: 5 graph_options { infer_shapes: true }"
+    config_proto = parse_session_config(text, "session.txt").config_proto
+    alone = session_config(PlatformOptions(session_config=config_proto))
+    assert (alone.inter_op_parallelism_threads, alone.intra_op_parallelism_threads) == (4, 5)
+    assert alone.graph_options.infer_shapes
+    assert dict(alone.device_count) == {"GPU": 0}
+    flags = session_config(PlatformOptions(session_config=config_proto, intra_op_parallelism_threads=2))
+    assert (flags.inter_op_parallelism_threads, flags.intra_op_parallelism_threads) == (4, 2)
 
 
 def test_with_a_gpu_memory_grows_up_to_the_limit() -> None:
