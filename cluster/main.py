@@ -1,4 +1,4 @@
-"""The command line: `aspired serve | status | shutdown | version`."""
+"""The command line: `aspired serve | status | shutdown | config | version`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ from typing import Protocol
 import click
 
 from cluster.config.flags import Information, parse_flags
-from cluster.config.server_config import ServerConfig, read_server_config
+from cluster.config.native_config import is_native
+from cluster.config.native_config_text import native_config_text
+from cluster.config.server_config import ServerConfig, parse_model_config_file, read_config_text, read_server_config
+from cluster.config_report import check_config_file, print_config_report
 from cluster.core.errors import AspiredError, ConfigError, NotFound
 from cluster.serve_help import print_serve_help
 from cluster.server_status import ServerStatus
@@ -68,6 +71,9 @@ def main(
     except AspiredError as error:
         terminal.error(error.message)
         return 1
+    except click.exceptions.NoArgsIsHelpError as error:
+        terminal.note(error.format_message())
+        return 2
     except click.UsageError as error:
         terminal.error(_usage_message(error))
         return 2
@@ -164,6 +170,43 @@ def shutdown(commands: _Commands, server_name: str | None, ray_address: str | No
         raise _no_server(server_name, ray_address)
     for name in stopped:
         commands.terminal.print(f"Server {name} has stopped.")
+    return 0
+
+
+@_aspired.group()
+def config() -> None:
+    """Look at model config files, without a server."""
+
+
+_CONFIG_FILE = click.argument("file", type=click.Path())
+
+
+@config.command()
+@_CONFIG_FILE
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object, with the models as a native config has them.")
+@click.pass_obj
+def check(commands: _Commands, file: str, as_json: bool) -> int:
+    """Check FILE, what --model_config_file names, and show its models.
+
+    A native config (*.yaml, *.yml) or TensorFlow Serving's text form. Every error is one line, and the status then is 2.
+    """
+    report = check_config_file(file)
+    if as_json:
+        commands.terminal.write(report.to_json())
+    else:
+        print_config_report(commands.terminal, report)
+    return 2 if report.errors else 0
+
+
+@config.command()
+@_CONFIG_FILE
+@click.pass_obj
+def convert(commands: _Commands, file: str) -> int:
+    """Print FILE, in TensorFlow Serving's text form, as a native config: aspired config convert FILE > models.yaml"""
+    if is_native(file):
+        raise ConfigError(f"{file} is a native config already")
+    models = parse_model_config_file(read_config_text(file, file), file)
+    commands.terminal.write(native_config_text(models, file))
     return 0
 
 

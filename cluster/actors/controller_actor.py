@@ -249,8 +249,12 @@ class ControllerActor:
         self._handle(StreamsConfigured({model.name: self._stream_options(model) for model in models.models}))
 
     def _stream_options(self, model: ModelConfig) -> StreamOptions:
+        settings = model.settings
         return StreamOptions(
-            replicas=self._options.replicas_per_version,
+            replicas=self._options.replicas_per_version if settings.replicas is None else settings.replicas,
+            resources=settings.resources,
+            resource_preserving=settings.resource_preserving,
+            node_labels=settings.node_labels,
             labels=tuple(sorted(model.version_labels.items())),
             request_logging=model.request_logging,
         )

@@ -35,25 +35,8 @@ def to_batching_parameters(message: Any, path: str) -> BatchingParameters:
         else:
             values[field.name] = getattr(value, "value", value)
     try:
-        parameters = BatchingParameters.model_validate(values)
+        return BatchingParameters.model_validate(values)
     except ValidationError as error:
         first = error.errors()[0]
-        name = ".".join(str(part) for part in first["loc"])
-        raise ConfigError(f"{name} {{ value: {first['input']} }}: {first['msg']} (in {path})") from error
-    _check_sizes(parameters, path)
-    return parameters
-
-
-def _check_sizes(parameters: BatchingParameters, path: str) -> None:
-    sizes = parameters.allowed_batch_sizes
-    if not sizes:
-        return
-    if any(size < 1 for size in sizes):
-        raise ConfigError(f"allowed_batch_sizes {list(sizes)}: expected sizes of 1 or more (in {path})")
-    if list(sizes) != sorted(set(sizes)):
-        raise ConfigError(f"allowed_batch_sizes {list(sizes)}: expected each size to be larger than the one before (in {path})")
-    if sizes[-1] != parameters.max_batch_size:
-        raise ConfigError(
-            "Last entry in allowed_batch_sizes must match max_batch_size; "
-            f"last entry was {sizes[-1]}; expected {parameters.max_batch_size} (in {path})"
-        )
+        where = f"{'.'.join(map(str, first['loc']))} {{ value: {first['input']} }}: " if first["loc"] else ""
+        raise ConfigError(f"{where}{first['msg']} (in {path})") from error

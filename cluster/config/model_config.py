@@ -10,6 +10,7 @@ from typing import Any
 from google.protobuf import text_format
 
 from cluster import protos
+from cluster.config.model_settings import ModelSettings
 from cluster.config.platform_names import known_platforms
 from cluster.core.errors import ConfigError
 from cluster.core.request_logging import RequestLogging
@@ -55,6 +56,7 @@ class ModelConfig:
     """One model. Making one with a name, path or platform that cannot be served raises ConfigError.
 
     `version_labels` gives names to versions. `request_logging` None: no request is logged.
+    `settings` are what only a native config says.
     """
 
     name: str
@@ -63,6 +65,7 @@ class ModelConfig:
     version_policy: VersionPolicy = Latest()
     version_labels: Mapping[str, int] = field(default_factory=dict)
     request_logging: RequestLogging | None = None
+    settings: ModelSettings = ModelSettings()
 
     def __post_init__(self) -> None:
         if not self.name:

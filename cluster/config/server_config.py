@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,12 +12,14 @@ from cluster.config.batching_parameters import BatchingParameters
 from cluster.config.batching_parameters_file import parse_batching_parameters
 from cluster.config.model_config import ModelConfig, ModelServerConfig, parse_model_server_config
 from cluster.config.monitoring_config import parse_monitoring_config
+from cluster.config.native_config import is_native, parse_native_config
 from cluster.config.platform_config_file import parse_platform_config
 from cluster.config.server_options import ServerOptions
 from cluster.config.session_config import SessionConfig, parse_session_config
 from cluster.config.ssl_config import SSLConfig, parse_ssl_config
 from cluster.core.errors import ConfigError
 
+_NATIVE_FORM = re.compile(r"^models *:", re.MULTILINE)
 _Parsed = TypeVar("_Parsed")
 
 
@@ -51,8 +54,20 @@ def read_server_config(options: ServerOptions) -> ServerConfig:
 
 
 def read_model_server_config(path: str) -> ModelServerConfig:
-    """The models that a model config file lists. Raises ConfigError for one that cannot be read or used."""
-    return _parse("model_config_file", path, parse_model_server_config)
+    """The models that a model config file lists, in either form. Raises ConfigError for one that cannot be read or used."""
+    return _parse("model_config_file", path, parse_model_config_file)
+
+
+def parse_model_config_file(text: str, path: str) -> ModelServerConfig:
+    """The models that a model config file's text lists; its form goes by the name. Raises ConfigError."""
+    if is_native(path):
+        return parse_native_config(text, path)
+    try:
+        return parse_model_server_config(text, path)
+    except ConfigError as error:
+        if _NATIVE_FORM.search(text) is None:
+            raise
+        raise ConfigError(f"{path}: models: this is a native config; its name must end in .yaml or .yml") from error
 
 
 def _models(options: ServerOptions) -> ModelServerConfig:
@@ -90,10 +105,14 @@ def _session(options: ServerOptions) -> SessionConfig:
 
 
 def _parse(flag: str, path: str, parse: Callable[[str, str], _Parsed]) -> _Parsed:
+    return parse(read_config_text(path, f"--{flag}={path}"), path)
+
+
+def read_config_text(path: str, named: str) -> str:
+    """What a config file holds. Raises ConfigError, which calls the file as it was `named`, when it cannot be read."""
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        return Path(path).read_text(encoding="utf-8")
     except OSError as error:
-        raise ConfigError(f"--{flag}={path}: cannot be read: {error.strerror or error}") from error
+        raise ConfigError(f"{named}: cannot be read: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
-        raise ConfigError(f"--{flag}={path}: not a text file: {error.reason} at byte {error.start}") from error
-    return parse(text, path)
+        raise ConfigError(f"{named}: not a text file: {error.reason} at byte {error.start}") from error

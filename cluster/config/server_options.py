@@ -39,7 +39,8 @@ class ServerOptions:
     model_config_file: str = flag(
         "",
         Group.MODELS,
-        "Text file with a ModelServerConfig: several models, version policies. Wins over --model_name and --model_base_path.",
+        "Several models: a text file with a ModelServerConfig, or a native config (*.yaml), which says more of each. Wins over "
+        "--model_name and --model_base_path.",
         metavar="FILE",
     )
     model_config_file_poll_wait_seconds: int = flag(

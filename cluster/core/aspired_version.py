@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
 from dataclasses import dataclass
 
 from cluster.core.errors import Status
@@ -13,7 +14,8 @@ class AspiredVersion:
     """A version as a source found it (TF Serving: `ServableData<StoragePath>`).
 
     `fingerprint` changes whenever the version's files change; `size_bytes` is what they take on disk. `platform` names what
-    can load it.
+    can load it, and `settings` say how it is to be loaded, as far as its model's config does
+    (`cluster.config.model_settings.ServingSettings`); here they are only carried and compared.
     `status` that is not OK: the source or an adapter found the version unusable. The error travels beside the
     version, so that one bad version cannot stop its stream.
     """
@@ -24,3 +26,4 @@ class AspiredVersion:
     size_bytes: int = 0
     status: Status = Status()
     platform: str = "tensorflow"
+    settings: Hashable = None

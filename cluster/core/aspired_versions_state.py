@@ -38,7 +38,7 @@ from cluster.core.request_logging import RequestLogging
 from cluster.core.resource_estimate import replica_resources
 from cluster.core.resource_ledger import ResourceLedger
 from cluster.core.resource_preserving_policy import ResourcePreservingPolicy
-from cluster.core.resources import Node, ReplicaResources, Slot
+from cluster.core.resources import GpuUse, Node, ReplicaResources, Slot
 from cluster.core.retrier import Retrier
 from cluster.core.servable_id import ServableId
 from cluster.core.servable_state import ServableState
@@ -422,7 +422,7 @@ class AspiredVersionsState:
 
     def _policy(self, options: StreamOptions) -> AspiredVersionPolicy:
         """An exclusive GPU takes no second version, so there the old one has to go first."""
-        exclusive = options.exclusive_gpu or (options.resources is not None and options.resources.exclusive_gpu)
+        exclusive = options.resources.gpu is GpuUse.EXCLUSIVE
         if options.resource_preserving or (exclusive and self._ledger.has_gpus):
             return _RESOURCE_PRESERVING
         return _AVAILABILITY_PRESERVING
@@ -510,7 +510,7 @@ class AspiredVersionsState:
 
     def _place(self, harness: LoaderHarness) -> None:
         resources = harness.resources
-        if self._ledger.has_gpus and all(slot.gpu is None for slot in harness.slots):
+        if resources.gpu is not GpuUse.NONE and self._ledger.has_gpus and all(slot.gpu is None for slot in harness.slots):
             resources = self._resources(harness)  # moving from CPUs it needs memory there too
         try:
             slots = self._plan(harness, resources, harness.slots)
@@ -532,7 +532,7 @@ class AspiredVersionsState:
 
     def _resources(self, harness: LoaderHarness) -> ReplicaResources:
         options = self._streams[harness.id.name].options
-        return replica_resources(options, harness.version.size_bytes, self._ledger.has_gpus)
+        return replica_resources(options.resources, harness.version.size_bytes, self._ledger.has_gpus)
 
     # -- what runs
 

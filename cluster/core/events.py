@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from cluster.core.aspired_version import AspiredVersion
 from cluster.core.errors import Status
 from cluster.core.request_logging import RequestLogging
-from cluster.core.resources import Node, ReplicaResources, Slot
+from cluster.core.resources import Node, ReplicaResources, ResourceRequest, Slot
 from cluster.core.servable_id import ServableId
 
 
@@ -18,15 +18,14 @@ class StreamOptions:
     """How one stream is to be served; comes from its model config.
 
     `replicas` None: one for each GPU of the cluster, or one in all where there is none.
-    `resources` None: estimated from the size on disk.
+    `resources` are asked for each replica.
     `labels` are names for versions (TF Serving: `version_labels`), in any order.
     `request_logging` None: no request is logged.
     `resource_preserving`: unload the old version before the new one loads (TF Serving's ResourcePreservingPolicy).
     """
 
     replicas: int | None = None
-    resources: ReplicaResources | None = None
-    exclusive_gpu: bool = False
+    resources: ResourceRequest = ResourceRequest()
     resource_preserving: bool = False
     node_labels: tuple[tuple[str, str], ...] = ()
     labels: tuple[tuple[str, int], ...] = ()

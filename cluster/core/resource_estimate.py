@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
-from cluster.core.events import StreamOptions
-from cluster.core.resources import ReplicaResources
+from cluster.core.resources import GpuUse, ReplicaResources, ResourceRequest
 
 PROCESS_OVERHEAD_BYTES = 256 << 20
 """What a replica's process takes beside its model: the framework's own memory, on the host and again on a device."""
 
 
-def replica_resources(options: StreamOptions, size_bytes: int, has_gpus: bool) -> ReplicaResources:
-    """The configured resources; else 1.2 times the size on disk (TF Serving: `servables/tensorflow/bundle_factory_util.cc`) and
-    PROCESS_OVERHEAD_BYTES, on the host and, in a cluster with GPUs, on the device too.
+def replica_resources(request: ResourceRequest, size_bytes: int, has_gpus: bool) -> ReplicaResources:
+    """What is requested; where the request leaves memory open, 1.2 times the size on disk (TF Serving:
+    `servables/tensorflow/bundle_factory_util.cc`) and PROCESS_OVERHEAD_BYTES, on the host and on the device.
+
+    A device's memory counts only in a cluster with GPUs, for a replica that uses one.
     """
-    if options.resources is not None:
-        exclusive = options.resources.exclusive_gpu or options.exclusive_gpu
-        return replace(options.resources, exclusive_gpu=exclusive)
     estimate_bytes = size_bytes * 12 // 10 + PROCESS_OVERHEAD_BYTES
-    return ReplicaResources(estimate_bytes, estimate_bytes if has_gpus else 0, exclusive_gpu=options.exclusive_gpu)
+    gpu_memory_bytes = 0
+    if has_gpus and request.gpu is not GpuUse.NONE:
+        gpu_memory_bytes = estimate_bytes if request.gpu_memory_bytes is None else request.gpu_memory_bytes
+    memory_bytes = estimate_bytes if request.memory_bytes is None else request.memory_bytes
+    return ReplicaResources(memory_bytes, gpu_memory_bytes, request.cpus, request.gpu)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from cluster.core.errors import ResourceExhausted
-from cluster.core.resources import Gpu, Node, ReplicaResources, Slot
+from cluster.core.resources import Gpu, GpuUse, Node, ReplicaResources, Slot
 from cluster.core.servable_id import ServableId
 
 _GIBIBYTE = 1 << 30
@@ -98,12 +98,12 @@ class ResourceLedger:
         """The slots that the version would get, all of them or none; books nothing.
 
         Only nodes with all of `node_labels` count. `replicas` None: one on every GPU of these nodes, or one in all where they
-        have none. A number: that many, on the devices with the fewest replicas, or spread over the nodes with the most free
-        memory. `keep`: slots that the version holds already; those that are still right stay as they are.
+        have none or none is wanted. A number: that many, on the devices with the fewest replicas, or spread over the nodes with
+        the most free memory. `keep`: slots that the version holds already; those that are still right stay as they are.
         Raises ResourceExhausted, saying what is short.
         """
         nodes = [node for node in self._nodes.values() if all(node.labels.get(key) == value for key, value in node_labels)]
-        devices = [(node, gpu) for node in nodes for gpu in node.gpus]
+        devices = [(node, gpu) for node in nodes for gpu in node.gpus if resources.gpu is not GpuUse.NONE]
         matching = {node.node_id for node in nodes}
         # A replica that began on CPUs before the GPUs were ours does not stay there.
         kept = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
@@ -29,14 +30,36 @@ class Node:
     labels: Mapping[str, str] = field(default_factory=dict)
 
 
+class GpuUse(enum.Enum):
+    """What a replica wants of a GPU, where the cluster has any."""
+
+    SHARED = "shared"
+    EXCLUSIVE = "exclusive"  # its device is lent to no other version meanwhile
+    NONE = "none"  # it computes on CPUs
+
+
+@dataclass(frozen=True, slots=True)
+class ResourceRequest:
+    """What is asked for one replica of a model. Memory that is None is what a version is estimated to need."""
+
+    memory_bytes: int | None = None
+    gpu_memory_bytes: int | None = None
+    cpus: float = 0.0
+    gpu: GpuUse = GpuUse.SHARED
+
+
 @dataclass(frozen=True, slots=True)
 class ReplicaResources:
-    """What one replica of a version takes. `exclusive_gpu`: its device is lent to no other version meanwhile."""
+    """What one replica of a version takes."""
 
     memory_bytes: int = 0
     gpu_memory_bytes: int = 0
     cpus: float = 0.0
-    exclusive_gpu: bool = False
+    gpu: GpuUse = GpuUse.SHARED
+
+    @property
+    def exclusive_gpu(self) -> bool:
+        return self.gpu is GpuUse.EXCLUSIVE
 
 
 @dataclass(frozen=True, slots=True, order=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 
@@ -28,12 +29,18 @@ class SlotClaims:
 
     slots: tuple[Slot, ...] = ()
     _claims: dict[str, Claim] = field(default_factory=dict)
+    _assigned: bool = False
 
     def assign(self, slots: Sequence[Slot]) -> None:
-        """The version's slots are now these; claims on others lapse."""
+        """The version's slots are now these; claims on others lapse, the youngest first: so Serve chooses what it stops."""
         self.slots = tuple(slots)
-        held = set(self.slots)
-        self._claims = {replica_id: claim for replica_id, claim in self._claims.items() if claim.slot in held}
+        self._assigned = True
+        left = Counter(self.slots)
+        for claim in tuple(self._claims.values()):
+            if left[claim.slot]:
+                left[claim.slot] -= 1
+            else:
+                del self._claims[claim.replica_id]
 
     def claim(self, replica_id: str, node_id: str, pid: int, dead: Collection[int]) -> Slot | tuple[int, ...]:
         """A slot on `node_id` for the replica, or the pids that hold all of them. Repeating a claim gives the same slot."""
@@ -50,9 +57,16 @@ class SlotClaims:
         return free[0]
 
     def adopt(self, claim: Claim) -> None:
-        """A replica that already runs in its slot reports after the manager has restarted."""
+        """A replica that already runs in its slot reports: the manager has restarted, or has taken the slot away.
+
+        Once slots have been assigned, one replica more than they have room for is one that Serve is about to stop.
+        """
+        others = [held for held in self._claims.values() if held.slot == claim.slot and held.replica_id != claim.replica_id]
+        surplus = len(others) >= self.slots.count(claim.slot)
+        if surplus and self._assigned and claim.slot in self.slots:
+            return
         self._claims[claim.replica_id] = claim
-        if self.slots.count(claim.slot) < sum(held.slot == claim.slot for held in self._claims.values()):
+        if surplus:
             self.slots = (*self.slots, claim.slot)
 
     def holders(self) -> frozenset[str]:

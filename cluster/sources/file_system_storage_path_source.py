@@ -168,8 +168,15 @@ class FileSystemStoragePathSource(Source):
             return emitted
         servable = ServableId(known.model.name, version)
         if isinstance(sighting.found, Tree):
-            found, platform = sighting.found, known.model.platform
-            return AspiredVersion(servable, path, found.fingerprint, found.size_bytes, platform=platform)
+            found, model = sighting.found, known.model
+            return AspiredVersion(
+                servable,
+                path,
+                found.fingerprint,
+                found.size_bytes,
+                platform=model.platform,
+                settings=model.settings.serving,
+            )
         # What has been read once is not taken back because the storage stumbles.
         if emitted is not None and emitted.status.ok:
             return emitted

@@ -15,6 +15,7 @@ from cluster.actors.actor_link import ActorLink
 from cluster.actors.replica_board import ReplicaBoard
 from cluster.config.batching_parameters import BatchingParameters
 from cluster.config.log_options import LogOptions
+from cluster.config.model_settings import overrides, serving_settings
 from cluster.config.names import application_name, parse_application_name
 from cluster.core.errors import AspiredError, Cancelled, Internal
 from cluster.core.instructions import Load
@@ -154,7 +155,10 @@ class DeploymentLoader(Loader):
 
 
 class DeploymentLoaderFactory:
-    """Makes the deployment loaders of one server (see `cluster.actors.fleet.LoaderFactory`)."""
+    """Makes the deployment loaders of one server (see `cluster.actors.fleet.LoaderFactory`).
+
+    `options`, `batching` and `warmup` are what the flags say; a version's own settings go before them.
+    """
 
     def __init__(
         self,
@@ -179,6 +183,7 @@ class DeploymentLoaderFactory:
         self._applications = ServeApplications()
 
     def loader(self, load: Load, board: ReplicaBoard) -> Loader:
+        settings = serving_settings(load.version)
         spec = ReplicaSpec(
             application=self.application_name(load.version.id),
             deployment="",
@@ -186,11 +191,11 @@ class DeploymentLoaderFactory:
             instruction_id=load.instruction_id,
             version=load.version,
             resources=load.resources,
-            options=self._options,
-            batching=self._batching,
+            options=replace(self._options, **overrides(settings.platform)),
+            batching=settings.batching_over(self._batching),
             direct_threads=self._direct_threads or max(2, 2 * (os.cpu_count() or 1)),
-            warmup=self._warmup,
-            per_version_batching=self._per_version_batching,
+            warmup=replace(self._warmup, **overrides(settings.warmup)),
+            per_version_batching=self._per_version_batching and settings.batching is None,
             logs=self._logs,
         )
         return DeploymentLoader(spec, board, self._applications)

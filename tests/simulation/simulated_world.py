@@ -25,7 +25,7 @@ from cluster.core.events import (
 from cluster.core.instructions import Instruction, Load, Place, PublishStates, Quiesce
 from cluster.core.loader_harness import HarnessState, LoaderHarness
 from cluster.core.resource_estimate import replica_resources
-from cluster.core.resources import Gpu, Node
+from cluster.core.resources import Gpu, GpuUse, Node, ResourceRequest
 from cluster.core.servable_id import ServableId
 from tests.fakes.manual_clock import ManualClock
 from tests.simulation.simulated_manager import SimulatedManager
@@ -160,7 +160,7 @@ class SimulatedWorld:
         options = StreamOptions(
             replicas=self.random.choice((None, 1, 1, 2)),
             resource_preserving=kind < 0.2,
-            exclusive_gpu=0.2 <= kind < 0.25 and self.scale.gpus_per_node > 0,
+            resources=ResourceRequest(gpu=_gpu_use(kind) if self.scale.gpus_per_node else GpuUse.SHARED),
         )
         return StoredStream(name, options, latest=2 if kind > 0.8 else 1)
 
@@ -338,7 +338,7 @@ class SimulatedWorld:
     def _check_still_available(self, stream: StoredStream) -> None:
         """A stream that keeps its availability gives up a ready version for another one, or because it wants none."""
         harnesses = self._harnesses(stream)
-        if not stream.options.resource_preserving and not stream.options.exclusive_gpu:
+        if not stream.options.resource_preserving and stream.options.resources.gpu is not GpuUse.EXCLUSIVE:
             aspired = any(harness.aspired for harness in harnesses)
             assert not aspired or any(harness.state is HarnessState.READY for harness in harnesses), harnesses
 
@@ -386,7 +386,7 @@ class SimulatedWorld:
         assert harness is not None
         assert harness.version == stored.version, (harness, stored)
         if harness.refused:
-            resources = replica_resources(stream.options, stored.version.size_bytes, self.state.ledger.has_gpus)
+            resources = replica_resources(stream.options.resources, stored.version.size_bytes, self.state.ledger.has_gpus)
             try:
                 slots = self.state.ledger.plan(servable, resources, stream.options.replicas)
             except ResourceExhausted:
@@ -414,3 +414,9 @@ def _brief(told: Event | Instruction) -> str:
             return f"Place {told.id} in {[f'{slot.node_id}/{slot.gpu}' for slot in told.slots]}"
         case _:
             return str(told)
+
+
+def _gpu_use(kind: float) -> GpuUse:
+    if 0.2 <= kind < 0.25:
+        return GpuUse.EXCLUSIVE
+    return GpuUse.NONE if 0.25 <= kind < 0.35 else GpuUse.SHARED

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from cluster.config.model_config import parse_model_server_config
+from cluster.config.native_config import parse_native_config
 from cluster.config.server_config import ServerConfig
 from cluster.core.errors import FailedPrecondition, Unavailable
 from cluster.main import main
@@ -216,7 +218,133 @@ class TestShutdown:
         assert outcome.err.startswith("aspired: error: No server runs on the Ray cluster of this machine;")
 
 
+MODELS_CONFIG = "model_config_list { config { name: 'm' base_path: '/missing/m' model_platform: 'tensorflow' } }"
+
+
+class TestConfigCheck:
+    def test_shows_the_models_of_a_text_file_and_warns_of_base_paths_that_are_not_there(self, tmp_path: Path) -> None:
+        file = tmp_path / "models.config"
+        file.write_text(MODELS_CONFIG)
+        outcome = run(["config", "check", str(file)])
+        assert outcome.status == 0
+        assert outcome.out == (
+            "MODEL  PLATFORM    VERSIONS  LABELS  SETTINGS  BASE PATH\n"
+            "m      tensorflow  latest 1  -       -         /missing/m\n"
+        )
+        assert outcome.err == (
+            f"aspired: warning: {file}: model m: there is no directory /missing/m; the server waits for it\n"
+        )
+
+    def test_shows_the_models_of_a_native_config(self, tmp_path: Path) -> None:
+        file = tmp_path / "models.yaml"
+        file.write_text(
+            f"models:\n- {{name: a, base_path: {tmp_path}, version_policy: all, replicas: 2, batching: {{}}}}\n"
+            f"- {{name: b, base_path: 'file://{tmp_path}', version_policy: {{specific: [3, 1]}}, version_labels: {{old: 1}}}}\n"
+            "- {name: c, base_path: 's3://bucket/c', platform: hashmap}"
+        )
+        outcome = run(["config", "check", str(file)])
+        assert (outcome.status, outcome.err) == (0, "")
+        assert [line.split("  ")[0] for line in outcome.out.splitlines()] == ["MODEL", "a", "b", "c"]
+        assert "replicas, batching" in outcome.out
+        assert "1, 3" in outcome.out
+        assert "old=1" in outcome.out
+
+    def test_every_error_is_one_line_and_status_2(self, tmp_path: Path) -> None:
+        file = tmp_path / "models.yml"
+        file.write_text("models:\n- {name: m, base_path: m}\n- {name: n, base_path: /n, replicas: 0}")
+        outcome = run(["config", "check", str(file)])
+        assert (outcome.status, outcome.out) == (2, "")
+        assert outcome.err.splitlines() == [
+            f"aspired: error: {file}:2: models[0].base_path: expected an absolute path or a URI, as in /models/my_model",
+            f"aspired: error: {file}:3: models[1].replicas: expected 1 or more",
+        ]
+
+    @pytest.mark.parametrize(
+        ("name", "text", "words"),
+        [
+            ("models.config", "models: []", "models: this is a native config; its name must end in .yaml or .yml"),
+            ("models.config", "nonsense", "Error parsing text-format tensorflow.serving.ModelServerConfig: 1:1 :"),
+            ("models.yaml", MODELS_CONFIG, "model_config_list: this is TensorFlow Serving's text form;"),
+        ],
+    )
+    def test_a_file_of_the_wrong_form_is_told_so(self, tmp_path: Path, name: str, text: str, words: str) -> None:
+        (tmp_path / name).write_text(text)
+        outcome = run(["config", "check", str(tmp_path / name)])
+        assert outcome.status == 2
+        assert words in outcome.err
+        assert len(outcome.err.splitlines()) == 1
+
+    def test_a_file_that_cannot_be_read_is_an_error(self) -> None:
+        outcome = run(["config", "check", "/missing.yaml"])
+        assert (outcome.status, outcome.err) == (
+            2,
+            "aspired: error: /missing.yaml: cannot be read: No such file or directory\n",
+        )
+
+    def test_a_file_without_models_is_told(self, tmp_path: Path) -> None:
+        (tmp_path / "none.yaml").write_text("models: []")
+        assert run(["config", "check", f"{tmp_path}/none.yaml"]).out == f"{tmp_path}/none.yaml lists no models\n"
+
+    def test_json_holds_models_errors_and_warnings(self, tmp_path: Path) -> None:
+        file = tmp_path / "models.yaml"
+        file.write_text("models: [{name: m, base_path: /missing/m, batching: {max_batch_size: 4}}]")
+        outcome = run(["config", "check", "--json", str(file)])
+        assert (outcome.status, outcome.err) == (0, "")
+        assert json.loads(outcome.out) == {
+            "file": str(file),
+            "models": [
+                {
+                    "name": "m",
+                    "base_path": "/missing/m",
+                    "platform": "tensorflow",
+                    "version_policy": "latest",
+                    "batching": {"max_batch_size": 4},
+                }
+            ],
+            "errors": [],
+            "warnings": [f"{file}: model m: there is no directory /missing/m; the server waits for it"],
+        }
+        file.write_text("models: 3")
+        outcome = run(["config", "check", "--json", str(file)])
+        assert (outcome.status, outcome.err) == (2, "")
+        assert json.loads(outcome.out)["errors"] == [f"{file}:1: models: expected a list"]
+
+
+class TestConfigConvert:
+    def test_prints_a_native_config_of_the_same_models(self, tmp_path: Path) -> None:
+        file = tmp_path / "models.config"
+        file.write_text(MODELS_CONFIG)
+        outcome = run(["config", "convert", str(file)])
+        assert (outcome.status, outcome.err) == (0, "")
+        assert parse_native_config(outcome.out, "models.yaml") == parse_model_server_config(MODELS_CONFIG, "models.config")
+
+    @pytest.mark.parametrize(
+        ("name", "text", "message"),
+        [
+            ("models.yaml", "models: []", "{file} is a native config already"),
+            ("models.config", "models: []", "{file}: models: this is a native config; its name must end in .yaml or .yml"),
+            ("models.config", "custom_model_config {}", "ModelServerConfig::custom_model_config is not supported: "),
+        ],
+    )
+    def test_what_cannot_be_converted_is_one_line_and_status_2(
+        self, tmp_path: Path, name: str, text: str, message: str
+    ) -> None:
+        file = tmp_path / name
+        file.write_text(text)
+        outcome = run(["config", "convert", str(file)])
+        assert (outcome.status, outcome.out) == (2, "")
+        assert outcome.err.startswith("aspired: error: " + message.format(file=file))
+        assert len(outcome.err.splitlines()) == 1
+
+
 class TestFailures:
+    @pytest.mark.parametrize("group", [[], ["config"]])
+    def test_no_command_shows_those_that_there_are(self, group: list[str]) -> None:
+        outcome = run(group)
+        assert (outcome.status, outcome.out) == (2, "")
+        assert outcome.err.startswith(" ".join(["Usage: aspired", *group]))
+        assert "\nCommands:\n" in outcome.err
+
     def test_a_deliberate_error_is_one_line_and_status_1(self) -> None:
         outcome = run(["status"], FakeLauncher(failure=Unavailable("the cluster\ndoes not answer")))
         assert (outcome.status, outcome.err) == (1, "aspired: error: the cluster does not answer\n")

@@ -6,10 +6,12 @@ from collections.abc import Sequence
 from cluster.actors.controller_actor import ControllerActor, ControllerOptions
 from cluster.actors.model_config_store import ModelConfigStore
 from cluster.config.model_config import ModelConfig, ModelServerConfig
+from cluster.config.model_settings import ModelSettings
 from cluster.core.aspired_versions_state import Options
 from cluster.core.errors import Code, Status
 from cluster.core.events import CapacityChanged, ClusterObserved, Event, Loaded, LoadFailed, VersionsAspired
 from cluster.core.instructions import Instruction, Load
+from cluster.core.resources import ReplicaResources, ResourceRequest, Slot
 from tests.fakes.driven_state import NODE, version
 from tests.fakes.fake_actors import InMemoryCheckpointStore, LocalLink, started
 
@@ -129,6 +131,26 @@ async def test_a_reload_waits_for_the_models_that_are_new() -> None:
     await available(controller, manager, "n", 1)
     assert (await asyncio.wait_for(reload, PATIENCE_S)).ok
     assert await controller.models() == models("m", "n")
+
+
+async def test_a_models_own_settings_say_where_its_replicas_are_and_how_many() -> None:
+    manager = ScriptedManager()
+    manager.observe_now.set()
+    source = ConfiguredSource()
+    controller = await controller_of(manager, source=source)
+    settings = ModelSettings(replicas=2, resources=ResourceRequest(memory_bytes=7, cpus=0.5))
+    asked = ModelConfig("m", "/models/m", settings=settings)
+    elsewhere = ModelConfig("n", "/models/n", settings=ModelSettings(node_labels=(("pool", "gold"),)))
+    reload = asyncio.create_task(controller.reload(ModelServerConfig((asked, elsewhere))))
+    while not source.configs:
+        await asyncio.sleep(0)
+    await controller.handle(VersionsAspired("m", (version(1),)))
+    load = await asyncio.wait_for(manager.loads.get(), PATIENCE_S)
+    assert load.slots == (Slot(NODE.node_id), Slot(NODE.node_id))
+    assert load.resources == ReplicaResources(memory_bytes=7, cpus=0.5)
+    await controller.handle(Loaded(load.version.id, load.instruction_id))
+    await controller.handle(VersionsAspired("n", (version(1, stream="n"),)))
+    assert "has the labels that it asks for" in (await asyncio.wait_for(reload, PATIENCE_S)).message
 
 
 async def test_a_reload_tells_what_became_of_new_models_that_cannot_be_served() -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from cluster.actors.model_config_store import ModelConfigStore
 from cluster.actors.source_actor import ConfigFile, SourceActor
+from cluster.config.batching_parameters import BatchingParameters
 from cluster.config.model_config import ModelConfig, ModelServerConfig
 from cluster.config.server_config import read_model_server_config
 from cluster.core.errors import Status
@@ -114,3 +115,26 @@ async def test_a_config_file_that_says_something_else_is_taken_on_and_a_bad_one_
     write(config("b"))
     assert await asyncio.wait_for(controller.configs.get(), PATIENCE_S) == ModelServerConfig((ModelConfig("b", str(tmp_path)),))
     assert await source.streams() == ("a",)
+
+
+async def test_a_native_config_file_is_followed_too_down_to_a_models_settings(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    file = tmp_path / "models.yaml"
+
+    def write(fields: str) -> None:
+        (tmp_path / "new").write_text(f"models:\n- {{name: a, base_path: {tmp_path}{fields}}}")
+        (tmp_path / "new").replace(file)
+
+    write("")
+    first = read_model_server_config(str(file))
+    controller = ListeningController()
+    await source_of(controller, first, ConfigFile(str(file), 0.01, ModelConfigStore(InMemoryCheckpointStore(), "last", first)))
+    with caplog.at_level(logging.ERROR):
+        write(", replicas: 0")
+        while f"{file}:2: models[0].replicas: expected 1 or more" not in caplog.text:
+            await asyncio.sleep(0)
+    assert controller.configs.empty()
+    write(", batching: {max_batch_size: 4}")
+    (model,) = (await asyncio.wait_for(controller.configs.get(), PATIENCE_S)).models
+    assert model.settings.serving.batching == BatchingParameters(max_batch_size=4)

@@ -7,6 +7,7 @@ import pytest
 
 from cluster.config.batching_parameters import BatchingParameters
 from cluster.config.model_config import ModelConfig
+from cluster.config.model_settings import ModelSettings
 from cluster.config.server_config import read_server_config
 from cluster.config.server_options import ServerOptions
 from cluster.core.errors import ConfigError
@@ -25,6 +26,17 @@ def test_a_config_file_wins_over_the_flags(tmp_path: Path) -> None:
     path.write_text("model_config_list { config { name: 'a' base_path: '/a' model_platform: 'tensorflow' } }")
     config = read_server_config(ServerOptions(model_config_file=str(path), model_name="m", model_base_path="/models/m"))
     assert [model.name for model in config.models.models] == ["a"]
+
+
+def test_a_config_files_form_goes_by_its_name(tmp_path: Path) -> None:
+    path = tmp_path / "models.yaml"
+    path.write_text("models: [{name: a, base_path: /a, replicas: 2}]")
+    (model,) = read_server_config(ServerOptions(model_config_file=str(path))).models.models
+    assert model == ModelConfig("a", "/a", settings=ModelSettings(replicas=2))
+    other = path.rename(tmp_path / "models.config")
+    with pytest.raises(ConfigError) as refused:
+        read_server_config(ServerOptions(model_config_file=str(other)))
+    assert refused.value.message == f"{other}: models: this is a native config; its name must end in .yaml or .yml"
 
 
 def test_batching_without_a_file_takes_the_defaults() -> None:

@@ -14,7 +14,7 @@ from cluster.core.events import Loaded, LoadFailed, Quiesced, StopRequested, Str
 from cluster.core.instructions import CancelLoad, Load, Place, PublishStates, Quiesce, Unload
 from cluster.core.loader_harness import HarnessState
 from cluster.core.request_logging import RequestLogging
-from cluster.core.resources import Gpu, Node, ReplicaResources, Slot
+from cluster.core.resources import Gpu, GpuUse, Node, ReplicaResources, ResourceRequest, Slot
 from cluster.core.servable_id import ServableId
 from cluster.core.servable_state import PublicState, ServableState
 from cluster.core.servable_stream import ENDED_VERSIONS_KEPT
@@ -164,14 +164,14 @@ class TestTransitions:
         assert driven.unloaded(1) == [Load("c1-4", version(2), (SLOT,), RESOURCES)]
 
     def test_an_exclusive_gpu_is_handed_on_from_version_to_version(self) -> None:
-        driven = DrivenState({"m": StreamOptions(exclusive_gpu=True)}, [gpu_node("g")])
+        driven = DrivenState({"m": StreamOptions(resources=ResourceRequest(gpu=GpuUse.EXCLUSIVE))}, [gpu_node("g")])
         driven.serve(1)
         assert driven.aspire(2) == [Quiesce("c1-2", servable(1))]
         driven.quiesced(1)
         assert [type(one) for one in driven.unloaded(1)] == [Load]
 
     def test_where_there_is_no_gpu_exclusiveness_keeps_nobody_waiting(self) -> None:
-        driven = DrivenState({"m": StreamOptions(exclusive_gpu=True)})
+        driven = DrivenState({"m": StreamOptions(resources=ResourceRequest(gpu=GpuUse.EXCLUSIVE))})
         driven.serve(1)
         assert [type(one) for one in driven.aspire(2)] == [Load]
 
@@ -440,7 +440,7 @@ class TestRoom:
         assert [type(one) for one in driven.aspire(version(1, "smaller"))] == [Load]
 
     def test_room_that_fewer_replicas_leave_is_used(self) -> None:
-        asked = ReplicaResources(30 * GIBIBYTE)
+        asked = ResourceRequest(30 * GIBIBYTE)
         driven = DrivenState({"m": StreamOptions(2, asked), "n": StreamOptions(1, asked)})
         driven.serve(1)
         driven.aspire(1, stream="n")
@@ -460,21 +460,30 @@ class TestRoom:
     def test_new_options_are_a_new_chance(self) -> None:
         driven = DrivenState()
         driven.aspire(version(1, size_bytes=HUGE))
-        asked = ReplicaResources(GIBIBYTE)
-        (load,) = driven.configure(m=StreamOptions(resources=asked))
+        (load,) = driven.configure(m=StreamOptions(resources=ResourceRequest(GIBIBYTE)))
         assert isinstance(load, Load)
-        assert load.resources == asked
+        assert load.resources == ReplicaResources(GIBIBYTE)
 
     def test_the_resources_are_the_configured_ones(self) -> None:
-        asked = ReplicaResources(GIBIBYTE, 2 * GIBIBYTE, 0.5)
-        driven = DrivenState({"m": StreamOptions(resources=asked, exclusive_gpu=True)}, [gpu_node("g")])
+        asked = ResourceRequest(GIBIBYTE, 2 * GIBIBYTE, 0.5, GpuUse.EXCLUSIVE)
+        driven = DrivenState({"m": StreamOptions(resources=asked)}, [gpu_node("g")])
         (load,) = driven.aspire(1)
         assert load == Load(
             "c1-1",
             version(1),
             (Slot("g", 0, 2 * GIBIBYTE),),
-            ReplicaResources(GIBIBYTE, 2 * GIBIBYTE, 0.5, exclusive_gpu=True),
+            ReplicaResources(GIBIBYTE, 2 * GIBIBYTE, 0.5, GpuUse.EXCLUSIVE),
         )
+
+    def test_a_model_that_wants_no_gpu_stays_on_cpus_where_there_are_gpus(self) -> None:
+        asked = StreamOptions(resources=ResourceRequest(gpu=GpuUse.NONE))
+        driven = DrivenState({"m": asked, "n": StreamOptions()}, [gpu_node("g")])
+        driven.serve(1)
+        assert driven.slots(1) == (Slot("g"),)
+        assert driven.nodes(gpu_node("g"), gpu_node("h")) == []
+        assert driven.configure(m=StreamOptions(labels=(("a", 1),)), n=StreamOptions()) == [], "it stays as it was loaded"
+        assert driven.aspire(1, 2) != [], "the next version goes to the GPUs"
+        assert all(slot.gpu is not None for slot in driven.slots(2))
 
 
 class TestNodes:
@@ -503,12 +512,12 @@ class TestNodes:
 
     def test_a_version_without_room_keeps_what_is_left_until_there_is_room(self) -> None:
         a, b = (Node(name, GIBIBYTE, 8.0) for name in "ab")
-        asked = ReplicaResources(GIBIBYTE)
-        driven = DrivenState({"m": StreamOptions(replicas=2, resources=asked)}, [a, b])
+        taken = ReplicaResources(GIBIBYTE)
+        driven = DrivenState({"m": StreamOptions(replicas=2, resources=ResourceRequest(GIBIBYTE))}, [a, b])
         driven.serve(1)
-        assert driven.nodes(b) == [Place(servable(1), (Slot("b"),), asked)]
+        assert driven.nodes(b) == [Place(servable(1), (Slot("b"),), taken)]
         assert driven.public() == {1: PublicState.AVAILABLE}
-        assert driven.nodes(a, b) == [Place(servable(1), (Slot("b"), Slot("a")), asked)]
+        assert driven.nodes(a, b) == [Place(servable(1), (Slot("b"), Slot("a")), taken)]
 
     def test_a_version_that_has_lost_everything_is_placed_anew_when_there_is_room(self) -> None:
         driven = DrivenState()
@@ -519,7 +528,7 @@ class TestNodes:
 
     def test_room_that_a_version_leaves_is_given_to_one_that_lost_its_place(self) -> None:
         a, b = (Node(name, GIBIBYTE, 8.0) for name in "ab")
-        asked = StreamOptions(resources=ReplicaResources(GIBIBYTE))
+        asked = StreamOptions(resources=ResourceRequest(GIBIBYTE))
         driven = DrivenState({"m": asked, "n": asked}, [a, b])
         driven.serve(1, "m")
         driven.serve(1, "n")
@@ -544,11 +553,10 @@ class TestNodes:
 
     def test_a_load_that_was_ready_although_it_lost_a_node_keeps_what_is_left(self) -> None:
         a, b = (Node(name, GIBIBYTE, 8.0) for name in "ab")
-        asked = ReplicaResources(GIBIBYTE)
-        driven = DrivenState({"m": StreamOptions(replicas=2, resources=asked)}, [a, b])
+        driven = DrivenState({"m": StreamOptions(replicas=2, resources=ResourceRequest(GIBIBYTE))}, [a, b])
         driven.aspire(1)
         assert driven.nodes(b) == [CancelLoad(servable(1))]
-        assert driven.loaded(1) == [Place(servable(1), (Slot("b"),), asked)]
+        assert driven.loaded(1) == [Place(servable(1), (Slot("b"),), ReplicaResources(GIBIBYTE))]
         assert driven.slots(1) == (Slot("b"),)
 
     def test_an_old_version_that_serves_for_a_failed_one_follows_the_nodes_too(self) -> None:
@@ -557,6 +565,15 @@ class TestNodes:
         driven.aspire(2)
         driven.fail_for_good(2)
         assert driven.nodes(Node("node-b", GIBIBYTE, 1.0)) == [Place(servable(1), (Slot("node-b"),), RESOURCES)]
+
+    def test_other_settings_begin_anew_what_has_not_come_up_and_leave_alone_what_serves(self) -> None:
+        driven = DrivenState(options=Options(max_num_load_retries=0))
+        driven.serve(1)
+        driven.aspire(1, 2)
+        driven.load_failed(2)
+        told = driven.aspire(replace(version(1), settings="batched"), replace(version(2), settings="batched"))
+        assert [one.version for one in told if isinstance(one, Load)] == [replace(version(2), settings="batched")]
+        assert len(told) == 1
 
     def test_new_options_move_what_runs(self) -> None:
         driven = DrivenState()

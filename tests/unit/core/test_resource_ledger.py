@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from cluster.core.errors import ResourceExhausted
 from cluster.core.resource_ledger import ResourceLedger, Totals
-from cluster.core.resources import Gpu, Node, ReplicaResources, Slot
+from cluster.core.resources import Gpu, GpuUse, Node, ReplicaResources, Slot
 from cluster.core.servable_id import ServableId
 
 GIBIBYTE = 1 << 30
@@ -28,7 +28,9 @@ def gpu_node(name: str, gpus: int = 2, gpu_memory_gib: float | None = 16, memory
 
 
 def needs(memory_gib: float = 1, gpu_memory_gib: float = 0, cpus: float = 0.0, exclusive: bool = False) -> ReplicaResources:
-    return ReplicaResources(int(memory_gib * GIBIBYTE), int(gpu_memory_gib * GIBIBYTE), cpus, exclusive)
+    return ReplicaResources(
+        int(memory_gib * GIBIBYTE), int(gpu_memory_gib * GIBIBYTE), cpus, GpuUse.EXCLUSIVE if exclusive else GpuUse.SHARED
+    )
 
 
 def ledger_of(*nodes: Node) -> ResourceLedger:

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.config.model_config import All, Latest, ModelConfig, Specific, VersionPolicy
+from cluster.config.model_settings import ModelSettings, ServingSettings, Unbatched
 from cluster.core.errors import Code, FailedPrecondition, NotFound, PermissionDenied, Unavailable
 from cluster.sources.file_system_storage_path_source import FileSystemStoragePathSource
 from tests.fakes.fake_storage import FakeStorage
@@ -39,6 +40,13 @@ class TestPolicies:
         for child in ("9", "10", "2"):
             storage.put(BASE, child)
         assert polled(source_of(storage), 0) == {10: "whole"}
+
+    def test_versions_carry_the_platform_and_the_settings_of_their_model(self, storage: FakeStorage) -> None:
+        storage.put(BASE, "1")
+        serving = ServingSettings(batching=Unbatched())
+        model = ModelConfig("m", BASE, "hashmap", settings=ModelSettings(replicas=3, serving=serving))
+        (version,) = FileSystemStoragePathSource([model], storage, settle_s=SETTLE_S).poll("m", 0) or ()
+        assert (version.platform, version.settings) == ("hashmap", serving)
 
     def test_latest_takes_as_many_as_asked_for_and_emits_them_in_order(self, storage: FakeStorage) -> None:
         for child in ("9", "10", "2"):
