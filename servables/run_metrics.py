@@ -79,3 +79,21 @@ class BatchMetrics:
             self._runs.add()
             self._batch_rows.observe(batch_rows)
             self._cells.histogram(catalog.PADDING_SIZE, str(batch_rows)).observe(batch_rows - rows)
+
+
+class FrameMetrics:
+    """What a replica counts of the frames between frontends and itself; used on its event loop."""
+
+    def __init__(self, cells: MetricCells) -> None:
+        self._request_bytes = cells.histogram(catalog.FRAME_BYTES, "request")
+        self._reply_bytes = cells.histogram(catalog.FRAME_BYTES, "reply")
+        self._calls = cells.histogram(catalog.FRAME_CALLS)
+
+    def request(self, size_bytes: int, calls: int) -> None:
+        """A frame of so many calls has come."""
+        self._request_bytes.observe(size_bytes)
+        self._calls.observe(calls)
+
+    def reply(self, size_bytes: int) -> None:
+        """A frame of replies goes back."""
+        self._reply_bytes.observe(size_bytes)

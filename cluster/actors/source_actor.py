@@ -93,7 +93,7 @@ class SourceActor:
             except AspiredError as unreadable:
                 error = unreadable.message
             else:
-                if models != last:
+                if models != last and not models.unset:
                     last = models
                     await asyncio.to_thread(config_file.last.save, models)
                     logger.info("the model config file has changed: %s", config_file.path)

@@ -76,9 +76,14 @@ class ModelConfig:
 
 @dataclass(frozen=True, slots=True)
 class ModelServerConfig:
-    """All models of a server, in the order of the config. Raises ConfigError when two have one name."""
+    """All models of a server, in the order of the config. Raises ConfigError when two have one name.
+
+    `unset`: it says nothing at all, not even that there are no models; in place of another config it changes nothing
+    (TF Serving: `ServerCore::ReloadConfig`).
+    """
 
     models: tuple[ModelConfig, ...] = ()
+    unset: bool = False
 
     def __post_init__(self) -> None:
         seen: set[str] = set()
@@ -110,7 +115,8 @@ def model_server_config(message: Any) -> ModelServerConfig:
     """The models of a ModelServerConfig message. Raises ConfigError as `parse_model_server_config` does."""
     if message.WhichOneof("config") == "custom_model_config":
         raise ConfigError("ModelServerConfig::custom_model_config is not supported: list the models in model_config_list")
-    return ModelServerConfig(tuple(_model_config(model) for model in message.model_config_list.config))
+    models = tuple(_model_config(model) for model in message.model_config_list.config)
+    return ModelServerConfig(models, unset=message.WhichOneof("config") is None)
 
 
 def _model_config(message: Any) -> ModelConfig:

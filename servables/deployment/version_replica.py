@@ -27,6 +27,7 @@ from servables.deployment.replica_gate import ReplicaGate
 from servables.deployment.version_loading import LoadedVersion, load_version, version_batching
 from servables.frame import decode_calls, encode_replies, join
 from servables.profile import ProfileOptions
+from servables.run_metrics import FrameMetrics
 from servables.runner import Runner, Submission
 from servables.servable import PlatformOptions
 from servables.signatures import encode_signatures
@@ -87,9 +88,7 @@ class VersionReplica:
         self._submissions: dict[tuple[str, int], Submission] = {}
         self._runner: Runner | None = None
         self._cells = MetricCells()
-        self._request_bytes = self._cells.histogram(catalog.FRAME_BYTES, "request")
-        self._reply_bytes = self._cells.histogram(catalog.FRAME_BYTES, "reply")
-        self._frame_calls = self._cells.histogram(catalog.FRAME_CALLS)
+        self._frame_metrics = FrameMetrics(self._cells)
         node_id = ray.get_runtime_context().get_node_id()
         slot = await self._claim_slot(node_id)
         self._report = ReplicaReport(
@@ -123,8 +122,7 @@ class VersionReplica:
     async def frame(self, frontend_id: str, frame: Frame) -> AsyncIterator[Frame]:
         """Runs a frame's calls; yields frames of replies as calls are done, in any order, until each has its reply."""
         calls = decode_calls(frame if isinstance(frame, bytes) else frame.data)
-        self._request_bytes.observe(len(frame))
-        self._frame_calls.observe(len(calls))
+        self._frame_metrics.request(len(frame), len(calls))
         try:
             self._gate.enter(len(calls))
         except NotServing:
@@ -153,7 +151,7 @@ class VersionReplica:
                 waiting -= len(replies)
                 buffers = encode_replies(replies)
                 size_bytes = sum(map(len, buffers))
-                self._reply_bytes.observe(size_bytes)
+                self._frame_metrics.reply(size_bytes)
                 if not isinstance(frame, bytes) and size_bytes >= PLASMA_THRESHOLD_BYTES:
                     yield np.frombuffer(join(buffers), np.uint8)
                 else:

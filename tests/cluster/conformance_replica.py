@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 
+from cluster.core.metrics import MetricCells
 from cluster.core.replica_report import ReplicaReport
 from servables.deployment.replica_gate import ReplicaGate
 from servables.deployment.version_replica import VersionReplica
 from servables.direct_runner import DirectRunner
+from servables.run_metrics import FrameMetrics
 from tests.fakes.fake_servable import FakeServable, Gate
 from tests.unit.servables.frontend.frame_channel_conformance import failure, is_held, run
 
@@ -19,6 +21,7 @@ class ConformanceReplica(VersionReplica):
         self._held = Gate()
         self._gate = ReplicaGate("conformance 1")
         self._submissions = {}
+        self._frame_metrics = FrameMetrics(MetricCells())
         self._runner = DirectRunner(FakeServable(run, gate=self._held, held=is_held, fails=failure), num_threads=2)
 
     def _leave(self) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from cluster.actors import source_actor
 from cluster.actors.model_config_store import ModelConfigStore
 from cluster.actors.source_actor import ConfigFile, SourceActor
 from cluster.config.batching_parameters import BatchingParameters
@@ -138,3 +139,27 @@ async def test_a_native_config_file_is_followed_too_down_to_a_models_settings(
     write(", batching: {max_batch_size: 4}")
     (model,) = (await asyncio.wait_for(controller.configs.get(), PATIENCE_S)).models
     assert model.settings.serving.batching == BatchingParameters(max_batch_size=4)
+
+
+async def test_a_config_file_that_says_nothing_changes_nothing_but_an_empty_list_is_a_list(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file that is being rewritten may be empty for a moment."""
+    read = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def observed(path: str) -> ModelServerConfig:
+        models = read_model_server_config(path)
+        loop.call_soon_threadsafe(read.set)
+        return models
+
+    monkeypatch.setattr(source_actor, "read_model_server_config", observed)
+    file = tmp_path / "models.config"
+    first = ModelServerConfig((ModelConfig("a", str(tmp_path)),))
+    controller = ListeningController()
+    file.write_text("# nothing yet")
+    await source_of(controller, first, ConfigFile(str(file), 0.01, ModelConfigStore(InMemoryCheckpointStore(), "last", first)))
+    await asyncio.wait_for(read.wait(), PATIENCE_S)
+    (tmp_path / "new").write_text("model_config_list { }")
+    (tmp_path / "new").replace(file)
+    assert await asyncio.wait_for(controller.configs.get(), PATIENCE_S) == ModelServerConfig()
