@@ -157,7 +157,7 @@ def _open(server: Server, record: ServerRecord, pipes: HostPipes) -> None:
     for status in server.until_settled():
         if pipes.stopped:
             raise Cancelled("stopped before the server was ready")
-        for message in _news(status, record):
+        for message in _news(status):
             if message not in told:
                 told.add(message)
                 pipes.tell("progress", message=message)
@@ -165,13 +165,16 @@ def _open(server: Server, record: ServerRecord, pipes: HostPipes) -> None:
     pipes.tell("ready", record=record.model_dump())
 
 
-def _news(status: ControllerStatus, record: ServerRecord) -> Iterator[str]:
+def _news(status: ControllerStatus) -> Iterator[str]:
     for state in status.states:
         error = "" if state.status.ok else f": {state.status.message}"
         yield f"model {state.id.name} version {state.id.version}: {state.state.name}{error}"
+    if status.models_error:
+        yield status.models_error
+    base_paths = {model.name: model.base_path for model in status.models.models}
     for stream in status.waiting:
         why = status.source_errors.get(stream)
-        yield f"model {stream}: waiting for versions in {record.base_paths.get(stream)}" + (f" ({why})" if why else "")
+        yield f"model {stream}: waiting for versions in {base_paths[stream]}" + (f" ({why})" if why else "")
 
 
 @contextlib.contextmanager

@@ -23,9 +23,9 @@ from cluster.actors.checkpoint_store import GcsCheckpointStore
 from cluster.actors.controller_actor import ControllerActor, ControllerOptions, ControllerStatus
 from cluster.actors.manager_actor import ManagerActor
 from cluster.actors.model_config_store import ModelConfigStore
-from cluster.actors.source_actor import ConfigFile, SourceActor
+from cluster.actors.source_actor import SourceActor, WatchedModels
 from cluster.config.names import NAMESPACE, controller_name, manager_name, source_name
-from cluster.config.server_config import ServerConfig
+from cluster.config.server_config import ModelConfigFile, ServerConfig
 from cluster.config.server_options import ServerOptions
 from cluster.core.acknowledgements import FrontendReport
 from cluster.core.aspired_versions_state import Options
@@ -36,6 +36,7 @@ from cluster.core.servable_state import ServableState
 from cluster.server_record import ServerRecord
 from cluster.server_status import ModelStatus, NodeStatus, ResourceTotals, ServerStatus, VersionStatus
 from cluster.sources.file_system_storage_path_source import FileSystemStoragePathSource
+from cluster.sources.model_repository import ModelRepository
 from cluster.sources.storage import LocalStorage
 from servables.deployment.deployment_loader import DeploymentLoaderFactory
 from servables.deployment.frontend_replica import ServeFrontendFleet
@@ -93,7 +94,6 @@ class Server:
             listen_address=options.host,
             grpc_port=options.port,
             rest_api_port=options.rest_api_port,
-            base_paths={model.name: model.base_path for model in config.models.models},
             owns_ray=owns_ray,
             owns_serve=start_serve(),
         )
@@ -172,19 +172,25 @@ class Server:
             storage=LocalStorage(),
             servable_versions_always_present=options.servable_versions_always_present,
         )
-        config_file = None
-        if options.model_config_file and options.model_config_file_poll_wait_seconds > 0:
-            path = str(Path(options.model_config_file).absolute())
-            last = ModelConfigStore(self._store, _CONFIG_FILE + self.name, config.models)
-            config_file = ConfigFile(path, float(options.model_config_file_poll_wait_seconds), last)
         _actor(SourceActor, source_name(self.name)).remote(
             make_source,
             self._models(config),
             self._controller,
             float(options.file_system_poll_wait_seconds),
-            config_file,
+            self._watched(config),
             options.log_options,
         )
+
+    def _watched(self, config: ServerConfig) -> WatchedModels | None:
+        options = config.options
+        last = ModelConfigStore(self._store, _CONFIG_FILE + self.name, config.models)
+        if options.model_repository:
+            repository = ModelRepository(options.model_repository, LocalStorage())
+            return WatchedModels(repository, max(0.0, options.file_system_poll_wait_seconds), last)
+        if options.model_config_file:
+            file = ModelConfigFile(str(Path(options.model_config_file).absolute()))
+            return WatchedModels(file, float(options.model_config_file_poll_wait_seconds) or None, last)
+        return None
 
     def _models(self, config: ServerConfig) -> ModelConfigStore:
         return ModelConfigStore(self._store, _MODELS + self.name, config.models)
@@ -280,6 +286,7 @@ class Server:
             grpc_address=f"{host}:{record.grpc_port}" if record.grpc_port else "",
             nodes=nodes,
             models=_models(controller, self._call(self._manager, "replicas")),
+            models_error=controller.models_error,
             capacity=_totals(controller.capacity),
             reserved=_totals(controller.reserved),
         )

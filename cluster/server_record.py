@@ -24,7 +24,6 @@ class ServerRecord(BaseModel):
     listen_address: str
     grpc_port: int
     rest_api_port: int
-    base_paths: dict[str, str]
     owns_ray: bool
     owns_serve: bool
     host_pid: int = 0

@@ -56,7 +56,8 @@ class ModelStatus(_Status):
 class ServerStatus(_Status):
     """One server. `ready`: the ports are open. `rest_url` and `grpc_address` are empty where the protocol is off.
 
-    `started_by_us`: the Ray cluster was started for this server and ends with it.
+    `started_by_us`: the Ray cluster was started for this server and ends with it. `models_error`: what is wrong with the config
+    file or the repository that tells the models.
     """
 
     server_name: str
@@ -68,5 +69,6 @@ class ServerStatus(_Status):
     grpc_address: str = ""
     nodes: tuple[NodeStatus, ...] = ()
     models: tuple[ModelStatus, ...] = ()
+    models_error: str = ""
     capacity: ResourceTotals = ResourceTotals()
     reserved: ResourceTotals = ResourceTotals()

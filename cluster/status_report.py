@@ -20,6 +20,8 @@ def print_status(terminal: Terminal, status: ServerStatus) -> None:
     terminal.print(f"  Ray   {status.ray_address} ({owner}), namespace {status.namespace}")
     terminal.print()
     _print_models(terminal, status)
+    if status.models_error:
+        terminal.print(_one_line(status.models_error), "red")
     terminal.print()
     _print_nodes(terminal, status)
     terminal.print()

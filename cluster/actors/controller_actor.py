@@ -59,7 +59,7 @@ class ControllerStatus:
     """What `aspired status` and the start-up wait ask for.
 
     `waiting`: configured streams that have no version yet. `models`: the config in force. `source_errors`: stream -> why it
-    cannot be read.
+    cannot be read. `models_error`: what is wrong with the config file or the repository that tells the models.
     """
 
     states: tuple[ServableState, ...]
@@ -67,6 +67,7 @@ class ControllerStatus:
     waiting: tuple[str, ...]
     models: ModelServerConfig
     source_errors: Mapping[str, str]
+    models_error: str
     placements: Mapping[ServableId, Placement]
     capacity: Totals
     reserved: Totals
@@ -116,6 +117,7 @@ class ControllerActor:
         self._checkpoint_key = checkpoint_key
         self._checkpointed = b""
         self._source_errors: dict[str, str] = {}
+        self._models_error = ""
         self._heard: set[str] = set()
         self._restless_since: dict[str, float] = {}
         self._instructions: asyncio.Queue[list[Instruction]] = asyncio.Queue()
@@ -175,6 +177,16 @@ class ControllerActor:
             pass
         return self._outcome(sorted(self._configured(added)))
 
+    async def reload_models(self) -> Status:
+        """Has what tells the models read again: see `SourceActor.reload_models`."""
+        status: Status = await self._source.call("reload_models")
+        return status
+
+    async def report_models(self, error: str) -> None:
+        """What is wrong with the config file or the repository that tells the models; empty when nothing is any more."""
+        self._models_error = error
+        self._changed.notify()
+
     async def models(self) -> ModelServerConfig:
         """The config in force."""
         await self._observed.wait()
@@ -202,6 +214,7 @@ class ControllerActor:
             tuple(stream for stream in self._state.waiting_streams() if stream in self._heard),
             self._models,
             dict(self._source_errors),
+            self._models_error,
             {
                 state.id: Placement(harness.slots, harness.attempts)
                 for state in self._state.states()
@@ -212,6 +225,8 @@ class ControllerActor:
         )
 
     def _settled(self) -> bool:
+        if self._models.unset:
+            return False  # a repository that nobody has looked into yet
         if not self._observed.is_set() or (self._options.require_versions and any(self._state.waiting_streams())):
             return False
         return all(map(self._stream_settled, _names(self._models)))

@@ -8,14 +8,14 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Protocol
 
 from cluster.actors.actor_link import ActorLink
 from cluster.actors.model_config_store import ModelConfigStore
 from cluster.config.log_options import LogOptions, configure_logging
 from cluster.config.model_config import ModelConfig, ModelServerConfig
-from cluster.config.server_config import read_model_server_config
 from cluster.core.aspired_version import AspiredVersion
-from cluster.core.errors import AspiredError, Status
+from cluster.core.errors import AspiredError, FailedPrecondition, Status
 from cluster.core.events import VersionsAspired
 from cluster.core.source import Source
 
@@ -28,12 +28,26 @@ MAX_POLL_THREADS = 256
 logger = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True, slots=True)
-class ConfigFile:
-    """The model config file, read again every `poll_interval_s`. `last` keeps what it said when it was last taken on."""
+class ModelsTold(Protocol):
+    """What tells the server's models again and again: a model config file, or a model repository."""
 
-    path: str
-    poll_interval_s: float
+    @property
+    def named(self) -> str:
+        """What messages begin with; its path, if it matters, they say themselves."""
+
+    def read(self, last: ModelServerConfig) -> ModelServerConfig:
+        """What it says now; `last` is what it said before. May block. Raises AspiredError when it cannot be read or used."""
+
+
+@dataclass(frozen=True, slots=True)
+class WatchedModels:
+    """Read every `poll_interval_s`; 0: until it could be read once; None: only when `reload_models` asks.
+
+    `last` keeps what was read last, for a source actor that restarts.
+    """
+
+    told: ModelsTold
+    poll_interval_s: float | None
     last: ModelConfigStore
 
 
@@ -50,7 +64,7 @@ class SourceActor:
         models: ModelConfigStore,
         controller: ActorLink,
         poll_interval_s: float,
-        config_file: ConfigFile | None = None,
+        watched: WatchedModels | None = None,
         logs: LogOptions | None = None,
     ) -> None:
         if logs is not None:
@@ -63,8 +77,13 @@ class SourceActor:
         self._models: dict[str, ModelConfig] = {}
         self._tasks: dict[str, asyncio.Task[None]] = {}
         await self.configure(await asyncio.to_thread(models.load))
-        if config_file is not None:
-            self._config_watch = asyncio.create_task(self._watch(config_file))
+        self._watched = watched
+        self._reading = asyncio.Lock()
+        self._last_outcome = Status()
+        if watched is not None:
+            self._last = await asyncio.to_thread(watched.last.load)
+            if watched.poll_interval_s is not None:
+                self._watch_task = asyncio.create_task(self._watch(watched, watched.poll_interval_s))
 
     async def configure(self, models: ModelServerConfig) -> None:
         """Emits the streams of this config from now on; those that have not changed go on as they were."""
@@ -82,26 +101,43 @@ class SourceActor:
         """The names of the streams that this source emits."""
         return self._source.streams()
 
-    async def _watch(self, config_file: ConfigFile) -> None:
-        """Has the model config file taken on whenever it says something else than before; what is wrong with it is logged."""
-        last, told = await asyncio.to_thread(config_file.last.load), ""
+    async def reload_models(self) -> Status:
+        """Has the models taken on as they are told now, changed or not; what became of it."""
+        if self._watched is None:
+            message = (
+                "The server was started without --model_config_file and --model_repository: there is nothing to read again"
+            )
+            return FailedPrecondition(message).to_status()
+        return await self._read(self._watched, always=True)
+
+    async def _watch(self, watched: WatchedModels, poll_interval_s: float) -> None:
+        """Has the models taken on whenever they are told differently; what is wrong is logged, and shown until it is right."""
+        told = ""
         while True:
-            await asyncio.sleep(config_file.poll_interval_s)
-            error = ""
+            status = await self._read(watched)
+            if status.message != told:
+                told = status.message
+                if told:
+                    logger.error("%s: %s", watched.told.named, told)
+                await self._controller.call("report_models", f"{watched.told.named}: {told}" if told else "")
+            if poll_interval_s == 0 and status.ok:
+                return
+            await asyncio.sleep(poll_interval_s or FIRST_LIST_INTERVAL_S)
+
+    async def _read(self, watched: WatchedModels, always: bool = False) -> Status:
+        async with self._reading:
             try:
-                models = await asyncio.to_thread(read_model_server_config, config_file.path)
+                models = await asyncio.to_thread(watched.told.read, self._last)
             except AspiredError as unreadable:
-                error = unreadable.message
-            else:
-                if models != last and not models.unset:
-                    last = models
-                    await asyncio.to_thread(config_file.last.save, models)
-                    logger.info("the model config file has changed: %s", config_file.path)
-                    status: Status = await self._controller.call("reload", models)
-                    error = status.message
-            if error and error != told:
-                logger.error("model config file %s: %s", config_file.path, error)
-            told = error
+                return unreadable.to_status()
+            if models.unset or (models == self._last and not always):
+                return self._last_outcome
+            if models != self._last:
+                logger.info("%s has changed", watched.told.named)
+                self._last = models
+                await asyncio.to_thread(watched.last.save, models)
+            self._last_outcome = await self._controller.call("reload", models)
+            return self._last_outcome
 
     async def _follow(self, stream: str) -> None:
         """Polls one stream; tells the controller on change, and now and then without."""

@@ -58,6 +58,20 @@ def read_model_server_config(path: str) -> ModelServerConfig:
     return _parse("model_config_file", path, parse_model_config_file)
 
 
+@dataclass(frozen=True, slots=True)
+class ModelConfigFile:
+    """The model config file, for whoever reads it again and again (see `cluster.actors.source_actor.ModelsTold`)."""
+
+    path: str
+
+    @property
+    def named(self) -> str:
+        return "model config"
+
+    def read(self, last: ModelServerConfig) -> ModelServerConfig:
+        return read_model_server_config(self.path)
+
+
 def parse_model_config_file(text: str, path: str) -> ModelServerConfig:
     """The models that a model config file's text lists; its form goes by the name. Raises ConfigError."""
     if is_native(path):
@@ -72,7 +86,10 @@ def parse_model_config_file(text: str, path: str) -> ModelServerConfig:
 
 def _models(options: ServerOptions) -> ModelServerConfig:
     if options.model_config_file:
-        return read_model_server_config(options.model_config_file)
+        # What says nothing lists no models when there were none before.
+        return replace(read_model_server_config(options.model_config_file), unset=False)
+    if options.model_repository:
+        return ModelServerConfig(unset=True)  # until the source has looked
     try:
         return ModelServerConfig((ModelConfig(options.model_name, options.model_base_path),))
     except ConfigError as error:

@@ -50,6 +50,13 @@ class ServerOptions:
         metavar="SECONDS",
         minimum=0,
     )
+    model_repository: str = flag(
+        "",
+        Group.MODELS,
+        "Directory of models: every directory in it that holds versions is served under its name, as it comes and goes. In "
+        "place of --model_base_path and --model_config_file; looked at as often as base paths are.",
+        metavar="DIRECTORY",
+    )
     file_system_poll_wait_seconds: int = flag(
         1,
         Group.MODELS,
@@ -379,7 +386,9 @@ class ServerOptions:
         self._check_cluster()
 
     def _check_models(self) -> None:
-        if not self.model_base_path and not self.model_config_file:
+        if self.model_repository:
+            self._check_repository()
+        elif not self.model_base_path and not self.model_config_file:
             raise ConfigError(
                 "Both server_options.model_base_path and server_options.model_config_file are empty! "
                 "Give --model_base_path=DIRECTORY (and --model_name=NAME), or --model_config_file=FILE."
@@ -390,6 +399,16 @@ class ServerOptions:
             raise ConfigError(
                 "server_options.batching_parameters_file is set without setting server_options.enable_batching to true. "
                 "Add --enable_batching, or leave --batching_parameters_file out."
+            )
+
+    def _check_repository(self) -> None:
+        for name in ("model_base_path", "model_config_file"):
+            if getattr(self, name):
+                raise ConfigError(f"--model_repository and --{name} exclude each other: leave one of them out")
+        if not self.model_repository.startswith("/") and "://" not in self.model_repository:
+            raise ConfigError(
+                f"--model_repository={self.model_repository}: expected an absolute path or a URI; "
+                f"did you mean --model_repository={os.path.abspath(self.model_repository)}?"
             )
 
     def _check_listeners(self) -> None:

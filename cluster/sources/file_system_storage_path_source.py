@@ -42,6 +42,11 @@ _VERSION_NAME = re.compile(r"\+?[0-9]{1,100}")
 _VERSION_MAX = 2**63 - 1
 
 
+def is_version_name(name: str) -> bool:
+    """Whether a child of a base path is a version, by its name."""
+    return _VERSION_NAME.fullmatch(name) is not None
+
+
 @dataclass(frozen=True, slots=True)
 class _Sighting:
     """The last look at one version: its files, or why they cannot be read. Found so `since` then, last looked at `walked`."""
@@ -219,7 +224,7 @@ def _preference(policy: VersionPolicy, present: Iterable[int]) -> tuple[list[int
 
 def _parse_version(name: str) -> int | None:
     """The number that a directory's name stands for: `00000123` is 123. None for a name that is no version."""
-    if not _VERSION_NAME.fullmatch(name):
+    if not is_version_name(name):
         return None
     version = int(name)
     return version if version <= _VERSION_MAX else None

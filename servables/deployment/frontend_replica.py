@@ -43,6 +43,10 @@ class ControlLinks(ServerControl):
         status: Status = await self._controller.call("reload", models)
         return status
 
+    async def reload_models(self) -> Status:
+        status: Status = await self._controller.call("reload_models")
+        return status
+
     async def models(self) -> ModelServerConfig:
         models: ModelServerConfig = await self._controller.call("models")
         return models

@@ -4,27 +4,29 @@ GET /monitoring/prometheus/metrics      TF Serving's metrics and ours, of the wh
 GET /v1/health/ready, /readyz           whether this node takes requests, and what is missing
 GET /v1/health/live, /livez             whether this process answers at all
 GET /v1/models                          every model and its versions
+GET /v1/config                          the models' config in force, as a native config in JSON
+POST /v1/config/reload                  reads the config file again, or takes on the native config that is the body
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from cluster.core.errors import AspiredError, InvalidArgument
+from cluster.config.native_config import parse_native_config
+from cluster.config.native_config_text import native_form
+from cluster.core.errors import InvalidArgument
 from cluster.core.metric_catalog import METRICS
 from cluster.core.prometheus_text import CONTENT_TYPE, prometheus_text
 from cluster.core.servable_state import PublicState, ServableState
 from cluster.core.serving_map import ServingMap
 from servables.frontend.http_listener import JSON_HEADERS, HttpRequest, HttpResponse
-from servables.frontend.rest import Rest, error_response
+from servables.frontend.rest import Rest
 from servables.frontend.server_control import ServerControl
 
 _TEXT_HEADERS = ((b"Content-Type", CONTENT_TYPE.encode()),)
-
-Answer = Callable[[HttpRequest], Awaitable[HttpResponse]]
 
 
 class OperatorRoutes:
@@ -37,11 +39,13 @@ class OperatorRoutes:
         self._metrics_path = metrics_path
 
     def add_to(self, rest: Rest) -> None:
-        rest.add_route(r"/v1/models", _gets(self._models))
-        rest.add_route(r"/(v1/health/ready|readyz)(\?.*)?", _gets(self._ready))
-        rest.add_route(r"/(v1/health/live|livez)(\?.*)?", _gets(self._live))
+        rest.add_route("GET", r"/v1/models", self._models)
+        rest.add_route("GET", r"/(v1/health/ready|readyz)(\?.*)?", self._ready)
+        rest.add_route("GET", r"/(v1/health/live|livez)(\?.*)?", self._live)
+        rest.add_route("GET", r"/v1/config", self._config)
+        rest.add_route("POST", r"/v1/config/reload", self._reload)
         if self._metrics_path:
-            rest.add_route(re.escape(self._metrics_path) + r"(\?.*)?", self._metrics)
+            rest.add_route("GET", re.escape(self._metrics_path) + r"(\?.*)?", self._metrics)
 
     async def _models(self, request: HttpRequest) -> HttpResponse:
         serving_map = self._serving_map()
@@ -67,25 +71,25 @@ class OperatorRoutes:
     async def _live(self, request: HttpRequest) -> HttpResponse:
         return _json(200, {"status": "live"})
 
+    async def _config(self, request: HttpRequest) -> HttpResponse:
+        return _json(200, native_form(await self._control.models()))
+
+    async def _reload(self, request: HttpRequest) -> HttpResponse:
+        """Answers as HandleReloadConfigRequest: once the models that are new have a version available, or have failed."""
+        if request.body.strip():
+            text = request.body.decode(errors="replace")
+            status = await self._control.reload(parse_native_config(text, "the request's body"))
+        else:
+            status = await self._control.reload_models()
+        if not status.ok:
+            raise status.to_error()
+        return _json(200, {"status": {"error_code": "OK", "error_message": ""}})
+
     async def _metrics(self, request: HttpRequest) -> HttpResponse:
         if request.target != self._metrics_path:
-            return error_response(InvalidArgument(f"Unexpected path: {request.target}. Should be {self._metrics_path}"))
-        if request.method != "GET":
-            return error_response(InvalidArgument(f"Malformed request: {request.method} {request.target}"))
+            raise InvalidArgument(f"Unexpected path: {request.target}. Should be {self._metrics_path}")
         text = prometheus_text(METRICS, await self._control.metrics())
         return HttpResponse(200, _TEXT_HEADERS, text.encode())
-
-
-def _gets(answer: Answer) -> Answer:
-    async def handle(request: HttpRequest) -> HttpResponse:
-        try:
-            if request.method != "GET":
-                raise InvalidArgument(f"Malformed request: {request.method} {request.target}")
-            return await answer(request)
-        except AspiredError as error:
-            return error_response(error)
-
-    return handle
 
 
 def _versions_by_model(serving_map: ServingMap) -> Mapping[str, list[ServableState]]:

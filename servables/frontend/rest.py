@@ -16,6 +16,7 @@ import zlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 from urllib.parse import unquote
 
 from google.protobuf import json_format
@@ -92,13 +93,19 @@ _NO_TARGET = _Target(ModelSpec(""))
 RouteHandler = Callable[[HttpRequest], Awaitable[HttpResponse]]
 
 
+class _Route(NamedTuple):
+    method: str
+    pattern: re.Pattern[str]
+    handler: RouteHandler
+
+
 class Rest:
     """Translates between HTTP and `Inference`. `handle` is an `HttpHandler`; it never raises AspiredError."""
 
     def __init__(self, inference: Inference, options: RestOptions | None = None) -> None:
         self._inference = inference
         self._options = options or RestOptions()
-        self._routes: list[tuple[re.Pattern[str], RouteHandler]] = [(_API, self._handle_api)]
+        self._routes: list[_Route] = []
         self._added_headers = _CORS_HEADERS if self._options.enable_cors else ()
         self._verbs: dict[str, Callable[[ModelSpec, bytes], Awaitable[bytes]]] = {
             "predict": self._predict,
@@ -106,15 +113,25 @@ class Rest:
             "regress": self._regress,
         }
 
-    def add_route(self, pattern: str, handler: RouteHandler) -> None:
-        """Sends requests of any method whose whole target matches `pattern` to `handler`, before all earlier routes."""
-        self._routes.insert(0, (re.compile(pattern), handler))
+    def add_route(self, method: str, pattern: str, handler: RouteHandler) -> None:
+        """Sends requests with this method whose whole target matches `pattern` to `handler`, before TF Serving's routes.
+
+        `handler` may raise AspiredError, which is answered as TF Serving answers errors.
+        """
+        self._routes.append(_Route(method, re.compile(pattern), handler))
 
     async def handle(self, request: HttpRequest) -> HttpResponse:
-        for pattern, handler in self._routes:
-            if pattern.fullmatch(_path(request.target)):
-                return await handler(request)
-        return _NOT_FOUND
+        path = _path(request.target)
+        for route in self._routes:
+            if request.method == route.method and route.pattern.fullmatch(path):
+                return self._with_cors(await self._tried(route, request))
+        return await self._handle_api(request) if _API.fullmatch(path) else _NOT_FOUND
+
+    async def _tried(self, route: _Route, request: HttpRequest) -> HttpResponse:
+        try:
+            return await route.handler(request)
+        except AspiredError as error:
+            return error_response(error)
 
     async def _handle_api(self, request: HttpRequest) -> HttpResponse:
         target = _NO_TARGET if request.method == "OPTIONS" else _parse_target(request.method, _path(request.target))

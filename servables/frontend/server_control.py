@@ -16,6 +16,9 @@ class ServerControl(Protocol):
     async def reload(self, models: ModelServerConfig) -> Status:
         """Takes on another model config; returns when its new models are available, or have failed."""
 
+    async def reload_models(self) -> Status:
+        """Has the config file or the model repository read again and taken on; returns as `reload`."""
+
     async def models(self) -> ModelServerConfig:
         """The config in force."""
 

@@ -9,7 +9,9 @@ from typing import Any
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from cluster.config.model_config import All, ModelConfig, ModelServerConfig
 from cluster.core import metric_catalog as catalog
+from cluster.core.errors import Code, Status
 from cluster.core.metric_catalog import METRICS
 from cluster.core.metrics import CellKey
 from tests.contract.contract_models import ContractServer, contract_server
@@ -52,10 +54,44 @@ def test_a_process_that_answers_is_live(server: ContractServer, target: str) -> 
     assert read(server, target) == {"status": "live"}
 
 
-@pytest.mark.parametrize("target", ["/v1/models", "/v1/health/ready", "/livez", METRICS_PATH])
-def test_operators_routes_are_for_reading(server: ContractServer, target: str) -> None:
-    answer = ask(server, "POST", target, b"{}")
-    assert (answer.status, json.loads(answer.body)) == (400, {"error": f"Malformed request: POST {target}"})
+@pytest.mark.parametrize("method", ["POST", "PUT", "DELETE"])
+@pytest.mark.parametrize("target", ["/v1/models", "/v1/health/ready", "/v1/config"])
+def test_other_methods_are_answered_as_tf_serving_answers_them(server: ContractServer, method: str, target: str) -> None:
+    answer = ask(server, method, target, b"{}")
+    assert (answer.status, json.loads(answer.body)) == (400, {"error": f"Malformed request: {method} {target}"})
+
+
+def test_the_config_in_force_can_be_read_and_taken_on_again(server: ContractServer) -> None:
+    models = (ModelConfig("a", "/models/a"), ModelConfig("b", "/models/b", version_policy=All(), version_labels={"stable": 1}))
+    server.control.config = ModelServerConfig(models)
+    config = read(server, "/v1/config")
+    assert [model["name"] for model in config["models"]] == ["a", "b"]
+    server.control.config = ModelServerConfig((ModelConfig("b", "/models/b", version_labels={"stable": 1}),))
+    answer = ask(server, "POST", "/v1/config/reload", json.dumps({"models": config["models"][:1]}).encode())
+    assert (answer.status, json.loads(answer.body)) == (200, {"status": {"error_code": "OK", "error_message": ""}})
+    assert server.control.config == ModelServerConfig(models[:1])
+
+
+def test_a_reload_without_a_body_reads_the_config_file_again(server: ContractServer) -> None:
+    assert ask(server, "POST", "/v1/config/reload", b"").status == 200
+    server.control.reread = Status(Code.FAILED_PRECONDITION, "there is nothing to read again")
+    answer = ask(server, "POST", "/v1/config/reload", b"")
+    assert (answer.status, json.loads(answer.body)) == (400, {"error": "there is nothing to read again"})
+
+
+@pytest.mark.parametrize(
+    ("body", "error"),
+    [
+        (b'{"models": [{"name": "a"}]}', "the request's body:1: models[0].base_path: "),
+        (b'{"models": [{"name": "a", "base_path": "/a", "replica": 1}]}', "the request's body:1: models[0].replica: "),
+        (b"{", "the request's body:"),
+        (b"\xff", "the request's body:"),
+    ],
+)
+def test_a_config_that_cannot_be_used_is_refused_with_its_field(server: ContractServer, body: bytes, error: str) -> None:
+    answer = ask(server, "POST", "/v1/config/reload", body)
+    assert answer.status == 400
+    assert json.loads(answer.body)["error"].startswith(error)
 
 
 def test_a_path_that_only_begins_alike_is_not_an_operators_route(server: ContractServer) -> None:

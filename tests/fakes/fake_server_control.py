@@ -17,6 +17,7 @@ class FakeServerControl(ServerControl):
         self.config = models or ModelServerConfig()
         self._available = available
         self.series: dict[CellKey, Value] = {}
+        self.reread = Status()
 
     async def reload(self, models: ModelServerConfig) -> Status:
         try:
@@ -25,6 +26,9 @@ class FakeServerControl(ServerControl):
             return error.to_status()
         self.config = models
         return Status()
+
+    async def reload_models(self) -> Status:
+        return self.reread
 
     async def models(self) -> ModelServerConfig:
         return self.config

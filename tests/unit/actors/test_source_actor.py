@@ -8,15 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from cluster.actors import source_actor
 from cluster.actors.model_config_store import ModelConfigStore
-from cluster.actors.source_actor import ConfigFile, SourceActor
+from cluster.actors.source_actor import SourceActor, WatchedModels
+from cluster.config import server_config
 from cluster.config.batching_parameters import BatchingParameters
 from cluster.config.model_config import ModelConfig, ModelServerConfig
-from cluster.config.server_config import read_model_server_config
-from cluster.core.errors import Status
+from cluster.config.server_config import ModelConfigFile, read_model_server_config
+from cluster.core.errors import Code, Status
 from cluster.core.events import Event, VersionsAspired
 from cluster.sources.file_system_storage_path_source import FileSystemStoragePathSource
+from cluster.sources.model_repository import ModelRepository
 from cluster.sources.storage import LocalStorage
 from tests.fakes.fake_actors import InMemoryCheckpointStore, LocalLink, started
 
@@ -27,6 +28,8 @@ class ListeningController:
     def __init__(self) -> None:
         self.lists: asyncio.Queue[tuple[str, list[int]]] = asyncio.Queue()
         self.configs: asyncio.Queue[ModelServerConfig] = asyncio.Queue()
+        self.errors: asyncio.Queue[str] = asyncio.Queue()
+        self.refusal = Status()
 
     async def handle(self, event: Event) -> None:
         assert isinstance(event, VersionsAspired)
@@ -35,9 +38,12 @@ class ListeningController:
     async def report_source(self, stream: str, error: str) -> None:
         pass
 
+    async def report_models(self, error: str) -> None:
+        self.errors.put_nowait(error)
+
     async def reload(self, models: ModelServerConfig) -> Status:
         self.configs.put_nowait(models)
-        return Status()
+        return self.refusal
 
     async def list(self) -> tuple[str, list[int]]:
         return await asyncio.wait_for(self.lists.get(), PATIENCE_S)
@@ -50,12 +56,18 @@ def with_versions(directory: Path, name: str, versions: Sequence[int]) -> ModelC
     return ModelConfig(name, str(directory / name))
 
 
+def watched(file: Path, first: ModelServerConfig, poll_interval_s: float | None = 0.01) -> WatchedModels:
+    return WatchedModels(
+        ModelConfigFile(str(file)), poll_interval_s, ModelConfigStore(InMemoryCheckpointStore(), "last", first)
+    )
+
+
 async def source_of(
-    controller: ListeningController, models: ModelServerConfig, config_file: ConfigFile | None = None
+    controller: ListeningController, models: ModelServerConfig, watched: WatchedModels | None = None
 ) -> SourceActor:
     make_source = functools.partial(FileSystemStoragePathSource, storage=LocalStorage(), settle_s=0.0)
     store = ModelConfigStore(InMemoryCheckpointStore(), "models", models)
-    actor: SourceActor = await started(SourceActor, make_source, store, LocalLink(controller), 0.01, config_file)
+    actor: SourceActor = await started(SourceActor, make_source, store, LocalLink(controller), 0.01, watched)
     return actor
 
 
@@ -105,9 +117,7 @@ async def test_a_config_file_that_says_something_else_is_taken_on_and_a_bad_one_
     write(config("a"))
     first = read_model_server_config(str(file))
     controller = ListeningController()
-    source = await source_of(
-        controller, first, ConfigFile(str(file), 0.01, ModelConfigStore(InMemoryCheckpointStore(), "last", first))
-    )
+    source = await source_of(controller, first, watched(file, first))
     with caplog.at_level(logging.ERROR):
         write("model_config_list { config { nme: 'a' } }")
         while "nme" not in caplog.text:
@@ -130,7 +140,7 @@ async def test_a_native_config_file_is_followed_too_down_to_a_models_settings(
     write("")
     first = read_model_server_config(str(file))
     controller = ListeningController()
-    await source_of(controller, first, ConfigFile(str(file), 0.01, ModelConfigStore(InMemoryCheckpointStore(), "last", first)))
+    await source_of(controller, first, watched(file, first))
     with caplog.at_level(logging.ERROR):
         write(", replicas: 0")
         while f"{file}:2: models[0].replicas: expected 1 or more" not in caplog.text:
@@ -153,13 +163,70 @@ async def test_a_config_file_that_says_nothing_changes_nothing_but_an_empty_list
         loop.call_soon_threadsafe(read.set)
         return models
 
-    monkeypatch.setattr(source_actor, "read_model_server_config", observed)
+    monkeypatch.setattr(server_config, "read_model_server_config", observed)
     file = tmp_path / "models.config"
     first = ModelServerConfig((ModelConfig("a", str(tmp_path)),))
     controller = ListeningController()
     file.write_text("# nothing yet")
-    await source_of(controller, first, ConfigFile(str(file), 0.01, ModelConfigStore(InMemoryCheckpointStore(), "last", first)))
+    await source_of(controller, first, watched(file, first))
     await asyncio.wait_for(read.wait(), PATIENCE_S)
     (tmp_path / "new").write_text("model_config_list { }")
     (tmp_path / "new").replace(file)
+    assert await asyncio.wait_for(controller.configs.get(), PATIENCE_S) == ModelServerConfig()
+
+
+async def test_what_is_wrong_with_a_config_file_is_told_until_it_is_right(tmp_path: Path) -> None:
+    file = tmp_path / "models.yaml"
+    first = ModelServerConfig((ModelConfig("a", str(tmp_path)),))
+    controller = ListeningController()
+    controller.refusal = Status(Code.FAILED_PRECONDITION, "no such version")
+    file.write_text("models: [")
+    await source_of(controller, first, watched(file, first))
+    broken = await asyncio.wait_for(controller.errors.get(), PATIENCE_S)
+    assert broken.startswith(f"model config: {file}:2: not valid YAML: ")
+
+    def write(text: str) -> None:
+        (tmp_path / "new").write_text(text)
+        (tmp_path / "new").replace(file)
+
+    write(f"models: [{{name: b, base_path: {tmp_path}}}]")
+    assert await asyncio.wait_for(controller.errors.get(), PATIENCE_S) == "model config: no such version"
+    controller.refusal = Status()
+    write(f"models: [{{name: c, base_path: {tmp_path}}}]")
+    assert await asyncio.wait_for(controller.errors.get(), PATIENCE_S) == ""
+
+
+async def test_a_reload_takes_a_file_on_again_that_is_not_polled_or_has_not_changed(tmp_path: Path) -> None:
+    file = tmp_path / "models.yaml"
+    file.write_text(f"models: [{{name: a, base_path: {tmp_path}}}]")
+    first = read_model_server_config(str(file))
+    controller = ListeningController()
+    source = await source_of(controller, first, watched(file, first, poll_interval_s=None))
+    assert await source.reload_models() == Status()
+    assert controller.configs.get_nowait() == first
+    file.write_text("models: 3")
+    assert (await source.reload_models()).code is Code.INVALID_ARGUMENT
+    assert controller.configs.empty()
+
+
+async def test_without_a_file_or_a_repository_there_is_nothing_to_read_again(tmp_path: Path) -> None:
+    source = await source_of(ListeningController(), ModelServerConfig((ModelConfig("a", str(tmp_path)),)))
+    status = await source.reload_models()
+    assert (status.code, status.message.split(":")[0]) == (
+        Code.FAILED_PRECONDITION,
+        "The server was started without --model_config_file and --model_repository",
+    )
+
+
+async def test_models_of_a_repository_come_and_go(tmp_path: Path) -> None:
+    controller = ListeningController()
+    unseen = ModelServerConfig(unset=True)
+    last = ModelConfigStore(InMemoryCheckpointStore(), "last", unseen)
+    await source_of(controller, unseen, WatchedModels(ModelRepository(str(tmp_path), LocalStorage()), 0.01, last))
+    assert await asyncio.wait_for(controller.configs.get(), PATIENCE_S) == ModelServerConfig()
+    with_versions(tmp_path, "a", [1])
+    assert await asyncio.wait_for(controller.configs.get(), PATIENCE_S) == ModelServerConfig(
+        (ModelConfig("a", str(tmp_path / "a")),)
+    )
+    (tmp_path / "a").rename(tmp_path / ".a")
     assert await asyncio.wait_for(controller.configs.get(), PATIENCE_S) == ModelServerConfig()
