@@ -26,7 +26,7 @@ from cluster.config.log_options import configure_logging
 from cluster.config.names import NAMESPACE
 from cluster.config.server_config import ServerConfig
 from cluster.core.errors import AspiredError, Cancelled, Internal, Unavailable
-from cluster.ports import HeldPorts
+from cluster.ports import HeldPorts, check_alts
 from cluster.server_record import ServerRecord, ServerRecords, process_started, state_directory
 
 if TYPE_CHECKING:
@@ -121,6 +121,8 @@ def _host(config: ServerConfig, log_path: Path, pipes: HostPipes) -> None:
     options = config.options
     flags = (("port", options.port), ("rest_api_port", options.rest_api_port))
     ports = HeldPorts(options.host, [(flag, port) for flag, port in flags if port])
+    if options.use_alts_credentials:
+        check_alts()
     records = ServerRecords(state_directory())
     owns_ray = options.ray_address == "local"
     pipes.tell("progress", message="starting Ray" if owns_ray else f"joining the Ray cluster at {options.ray_address}")

@@ -128,15 +128,13 @@ def _aspired() -> None:
 @click.argument("flags", nargs=-1, type=click.UNPROCESSED)
 @click.pass_obj
 def serve(commands: _Commands, flags: tuple[str, ...]) -> int:
-    parsed = parse_flags(flags)
-    if parsed is Information.HELP:
+    options = parse_flags(flags)
+    if options is Information.HELP:
         print_serve_help(commands.terminal)
         return 0
-    if parsed is Information.VERSION:
+    if options is Information.VERSION:
         return _print_versions(commands.terminal)
-    for warning in parsed.warnings:
-        commands.terminal.warn(warning)
-    return commands.launcher().serve(read_server_config(parsed.options))
+    return commands.launcher().serve(read_server_config(options))
 
 
 @_aspired.command()

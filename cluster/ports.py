@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 from cluster.core.errors import Unavailable
 
@@ -29,6 +30,23 @@ class HeldPorts:
         for held in self._sockets:
             held.close()
         self._sockets = []
+
+
+def check_alts() -> None:
+    """Raises Unavailable where gRPC has no ALTS to offer, which is anywhere but on Google Cloud."""
+    import grpc  # seldom wanted here
+
+    with ThreadPoolExecutor(1) as threads:
+        server = grpc.server(threads)
+        try:
+            server.add_secure_port("127.0.0.1:0", grpc.alts_server_credentials())
+        except RuntimeError as error:
+            raise Unavailable(
+                "--use_alts_credentials: there is no ALTS on this machine, since it works on Google Cloud only; "
+                "leave the flag out, or use --ssl_config_file for TLS"
+            ) from error
+        finally:
+            server.stop(None)
 
 
 def _check_free(host: str, flag: str, port: int) -> None:

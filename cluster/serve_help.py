@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cluster.config.flag import Flag, Support
+from cluster.config.flag import Flag
 from cluster.config.flags import flag_groups
 from cluster.terminal import Terminal
 
@@ -30,13 +30,13 @@ Then:
 def print_serve_help(terminal: Terminal) -> None:
     terminal.print(_USAGE)
     for group, flags in flag_groups().items():
-        shown = [flag for flag in flags if flag.support is not Support.NEEDLESS]
+        shown = [flag for flag in flags if not flag.needless]
         terminal.print(f"{group.value}:", "bold")
         for flag in shown:
             terminal.print(flag.usage, "cyan", indent=2)
             terminal.print(_description(flag), indent=6)
         terminal.print()
-    needless = [f"--{flag.name}" for flags in flag_groups().values() for flag in flags if flag.support is Support.NEEDLESS]
+    needless = [f"--{flag.name}" for flags in flag_groups().values() for flag in flags if flag.needless]
     terminal.print("Accepted, and not needed here:", "bold")
     for name in needless:
         terminal.print(name, "cyan", indent=2)
@@ -45,5 +45,4 @@ def print_serve_help(terminal: Terminal) -> None:
 
 
 def _description(flag: Flag) -> str:
-    text = f"{flag.declaration.help} Default: {flag.default_text}."
-    return f"{text} No effect yet: {flag.declaration.meanwhile}." if flag.support is Support.NOT_YET else text
+    return f"{flag.declaration.help} Default: {flag.default_text}."

@@ -316,6 +316,7 @@ def frontend_options(config: ServerConfig) -> FrontendOptions:
         grpc_socket_path=options.grpc_socket_path,
         grpc_channel_arguments=options.channel_arguments,
         ssl_config=config.ssl,
+        use_alts=options.use_alts_credentials,
         health_service=options.enable_grpc_healthcheck_service,
         reflection=options.enable_grpc_reflection,
         profiler=options.enable_profiler,

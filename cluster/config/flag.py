@@ -24,21 +24,13 @@ class Group(enum.Enum):
     OPERATIONS = "Operations"
 
 
-class Support(enum.Enum):
-    """What becomes of a flag that is given."""
-
-    EFFECTIVE = "effective"
-    NOT_YET = "not yet"  # accepted with a warning
-    NEEDLESS = "needless"  # accepted in silence: what it tunes does not exist here, and no answer depends on it
-
-
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Declaration:
     """What a field's metadata says of its flag; name, type and default are the field's own.
 
     `metavar` stands for the value in the help; `choices` and the bounds (inclusive) limit it; `default_text` describes a
-    default that its value does not explain. `meanwhile` is set for a flag that does not work yet, and says what happens
-    until it does; its default asks for nothing, so needs no warning.
+    default that its value does not explain. A `needless` flag is accepted in silence: what it tunes does not exist here, and no
+    answer depends on it.
     """
 
     group: Group
@@ -48,7 +40,6 @@ class Declaration:
     minimum: int | None = None
     maximum: int | None = None
     default_text: str = ""
-    meanwhile: str = ""
     needless: bool = False
 
 
@@ -62,10 +53,8 @@ class Flag:
     declaration: Declaration
 
     @property
-    def support(self) -> Support:
-        if self.declaration.meanwhile:
-            return Support.NOT_YET
-        return Support.NEEDLESS if self.declaration.needless else Support.EFFECTIVE
+    def needless(self) -> bool:
+        return self.declaration.needless
 
     @property
     def usage(self) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cluster.config.flag import Flag, Support
+from cluster.config.flag import Flag
 from cluster.config.flags import flag_groups
 
 _INTRODUCTION = """\
@@ -14,8 +14,7 @@ Names and defaults are TensorFlow Serving's, so a `tensorflow_model_server` comm
 `--flag=value` or `--flag value`; a flag that is true or false may stand bare. Of a repeated flag the last one counts. An
 unknown flag is an error.
 
-The last column says what a flag does today: **yes**, it works; **not yet**, it is accepted with a warning, and what
-follows holds until it works; **needless**, it is accepted because what it tunes does not exist here.
+The last column: **yes**, the flag works; **needless**, it is accepted because what it tunes does not exist here.
 """
 
 
@@ -29,17 +28,8 @@ def flag_reference() -> str:
 
 
 def _row(flag: Flag) -> str:
-    return f"| `{flag.usage}` | {flag.default_text} | {flag.declaration.help} | {_support(flag)} |\n"
-
-
-def _support(flag: Flag) -> str:
-    match flag.support:
-        case Support.EFFECTIVE:
-            return "yes"
-        case Support.NOT_YET:
-            return f"not yet: {flag.declaration.meanwhile}"
-        case Support.NEEDLESS:
-            return "needless"
+    works = "needless" if flag.needless else "yes"
+    return f"| `{flag.usage}` | {flag.default_text} | {flag.declaration.help} | {works} |\n"
 
 
 if __name__ == "__main__":

@@ -10,9 +10,8 @@ import difflib
 import enum
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
-from cluster.config.flag import Flag, Group, Support, Value
+from cluster.config.flag import Flag, Group, Value
 from cluster.config.server_options import SERVER_FLAGS, ServerOptions
 from cluster.core.errors import ConfigError
 
@@ -24,20 +23,12 @@ class Information(enum.Enum):
     VERSION = "version"
 
 
-@dataclass(frozen=True, slots=True)
-class ParsedFlags:
-    """The options, and one line for each flag that was given and has no effect yet."""
-
-    options: ServerOptions
-    warnings: tuple[str, ...] = ()
-
-
 _INFORMATION = {"-h": Information.HELP, "--help": Information.HELP, "--version": Information.VERSION}
 _WHOLE_NUMBER = re.compile(r"[+-]?[0-9]{1,19}")
 _BOOLS = {"true": True, "1": True, "false": False, "0": False}
 
 
-def parse_flags(arguments: Sequence[str]) -> ParsedFlags | Information:
+def parse_flags(arguments: Sequence[str]) -> ServerOptions | Information:
     """The options that `arguments` ask for. Raises ConfigError for the first argument that cannot be used."""
     values: dict[str, Value] = {}
     for name, text in _pairs(arguments):
@@ -45,12 +36,7 @@ def parse_flags(arguments: Sequence[str]) -> ParsedFlags | Information:
             return _INFORMATION[name]
         flag = _find(name)
         values[flag.name] = _parse(flag, text)
-    warnings = tuple(
-        f"--{flag.name} has no effect yet: {flag.declaration.meanwhile}"
-        for flag in SERVER_FLAGS.values()
-        if flag.support is Support.NOT_YET and values.get(flag.name, flag.default) != flag.default
-    )
-    return ParsedFlags(ServerOptions(**values), warnings)  # type: ignore[arg-type]
+    return ServerOptions(**values)  # type: ignore[arg-type]
 
 
 def flag_groups() -> dict[Group, list[Flag]]:

@@ -131,8 +131,7 @@ class ServerOptions:
     use_alts_credentials: bool = flag(
         False,
         Group.LISTENERS,
-        "Use Google's ALTS for gRPC.",
-        meanwhile="gRPC is served WITHOUT credentials; --ssl_config_file gives it TLS",
+        "Use Google's ALTS for gRPC. Works on Google Cloud only; excludes --ssl_config_file.",
     )
     enable_grpc_healthcheck_service: bool = flag(
         False,

@@ -45,7 +45,8 @@ class FrontendOptions:
 
     `tensor_content`: gRPC Predict answers carry raw bytes in place of typed fields. `check_method_names`: see `Inference`.
     `metrics_path`: where REST has Prometheus's metrics, empty for nowhere. `ssl_config` is for gRPC, over TCP and the UNIX
-    socket; None serves in plain text. `health_service`, `reflection` and `profiler` add services to TF Serving's.
+    socket; None serves in plain text, or with Google's ALTS if `use_alts`. `health_service`, `reflection` and `profiler` add
+    services to TF Serving's.
     `access_log`: a line of the log for each request.
     """
 
@@ -54,6 +55,7 @@ class FrontendOptions:
     grpc_socket_path: str = ""
     grpc_channel_arguments: Mapping[str, int | str] = field(default_factory=dict)
     ssl_config: SSLConfig | None = None
+    use_alts: bool = False
     health_service: bool = False
     reflection: bool = True
     profiler: bool = True
@@ -92,7 +94,9 @@ class Frontend:
         self._health = HealthService() if options.health_service else None
         self._profiler = ProfilerService(self._router.profile) if options.profiler else None
         self._reflection = ReflectionService(_services(options)) if options.reflection else None
-        self._grpc_listener = GrpcListener(self._grpc_handlers(), options.ssl_config, options.grpc_channel_arguments)
+        self._grpc_listener = GrpcListener(
+            self._grpc_handlers(), options.ssl_config, options.grpc_channel_arguments, options.use_alts
+        )
         rest = Rest(inference, RestOptions(timeout_s=options.rest_api_timeout_s, enable_cors=options.enable_cors))
         OperatorRoutes(lambda: self._router.serving_map, control, options.metrics_path).add_to(rest)
         handler = access_log.http(rest.handle) if access_log is not None else rest.handle

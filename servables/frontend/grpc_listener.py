@@ -21,10 +21,14 @@ class GrpcListener:
         handlers: Sequence[grpc.GenericRpcHandler[Any, Any]],
         ssl_config: SSLConfig | None = None,
         channel_arguments: Mapping[str, int | str] | None = None,
+        use_alts: bool = False,
     ) -> None:
-        """`ssl_config` None serves in plain text. `channel_arguments` are gRPC's own, and win over those that are set here."""
+        """`ssl_config` None serves in plain text, unless `use_alts` says otherwise.
+
+        `channel_arguments` are gRPC's own, and win over those that are set here.
+        """
         self._handlers = handlers
-        self._credentials = None if ssl_config is None else _credentials(ssl_config)
+        self._credentials = _credentials(ssl_config, use_alts)
         self._options = {
             "grpc.max_receive_message_length": _MAX_INT32,
             "grpc.max_send_message_length": -1,
@@ -57,7 +61,9 @@ class GrpcListener:
         return server.add_secure_port(address, self._credentials)
 
 
-def _credentials(config: SSLConfig) -> grpc.ServerCredentials:
+def _credentials(config: SSLConfig | None, use_alts: bool) -> grpc.ServerCredentials | None:
+    if config is None:
+        return grpc.alts_server_credentials() if use_alts else None
     return grpc.ssl_server_credentials(
         [(config.server_key.encode(), config.server_cert.encode())],
         root_certificates=config.custom_ca.encode() or None,

@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 import yaml
 
-from cluster.config.flags import ParsedFlags, parse_flags
+from cluster.config.flags import parse_flags
+from cluster.config.server_options import ServerOptions
 
 ROOT = Path(__file__).parents[2]
 ENTRY_POINT = ROOT / "scripts" / "docker_entrypoint"
@@ -81,8 +82,8 @@ class TestEntryPoint:
     def test_an_argument_wins_over_the_entry_points_own(self, start: Any) -> None:
         _, *flags = start("--rest_api_port=9000").arguments
         parsed = parse_flags(flags)
-        assert isinstance(parsed, ParsedFlags)
-        assert parsed.options.rest_api_port == 9000
+        assert isinstance(parsed, ServerOptions)
+        assert parsed.rest_api_port == 9000
 
     def test_becomes_aspired_so_that_signals_arrive(self, start: Any) -> None:
         started = start()
@@ -146,14 +147,13 @@ class TestKubernetesManifest:
 
     def test_its_flags_are_flags_without_a_warning(self, pod: Any) -> None:
         parsed = parse_flags(pod["containers"][0]["args"])
-        assert isinstance(parsed, ParsedFlags)
-        assert parsed.warnings == ()
+        assert isinstance(parsed, ServerOptions)
 
     def test_a_pod_has_time_to_drain(self, pod: Any) -> None:
         parsed = parse_flags(pod["containers"][0]["args"])
-        assert isinstance(parsed, ParsedFlags)
+        assert isinstance(parsed, ServerOptions)
         pause_s = int(pod["containers"][0]["lifecycle"]["preStop"]["exec"]["command"][1])
-        assert pod["terminationGracePeriodSeconds"] > pause_s + parsed.options.drain_timeout_s
+        assert pod["terminationGracePeriodSeconds"] > pause_s + parsed.drain_timeout_s
 
     def test_probes_ask_on_the_rest_port(self, pod: Any) -> None:
         container = pod["containers"][0]
@@ -165,6 +165,6 @@ class TestKubernetesManifest:
 
     def test_the_object_store_fits_into_shared_memory(self, pod: Any) -> None:
         parsed = parse_flags(pod["containers"][0]["args"])
-        assert isinstance(parsed, ParsedFlags)
+        assert isinstance(parsed, ServerOptions)
         (shm,) = [volume["emptyDir"] for volume in pod["volumes"] if volume["name"] == "shm"]
-        assert int(shm["sizeLimit"].removesuffix("Gi")) << 30 > parsed.options.object_store_memory_bytes
+        assert int(shm["sizeLimit"].removesuffix("Gi")) << 30 > parsed.object_store_memory_bytes

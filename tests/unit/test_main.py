@@ -110,15 +110,6 @@ class TestServe:
         assert config.options.rest_api_port == 8501
         assert [model.base_path for model in config.models.models] == ["/models/m"]
 
-    def test_warns_of_flags_without_effect_and_serves(self) -> None:
-        launcher = FakeLauncher()
-        outcome = run(["serve", "--model_base_path=/m", "--use_alts_credentials"], launcher)
-        assert outcome.err.splitlines() == [
-            "aspired: warning: --use_alts_credentials has no effect yet: gRPC is served WITHOUT credentials; "
-            "--ssl_config_file gives it TLS",
-        ]
-        assert launcher.served
-
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [
@@ -139,7 +130,6 @@ class TestServe:
             "  --port=PORT\n      TCP port of gRPC; 0 turns it off, then --grpc_socket_path is needed. Default: 8500.\n"
             in outcome.out
         )
-        assert "No effect yet: gRPC is served WITHOUT credentials; --ssl_config_file gives it TLS." in outcome.out
         assert "\x1b" not in outcome.out
 
     def test_help_is_coloured_and_fits_on_a_terminal(self, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,22 +4,17 @@ import dataclasses
 
 import pytest
 
-from cluster.config.flag import Support
-from cluster.config.flags import Information, ParsedFlags, flag_groups, parse_flags
+from cluster.config.flags import Information, flag_groups, parse_flags
 from cluster.config.server_options import SERVER_FLAGS, ServerOptions
 from cluster.core.errors import ConfigError
 
 MODEL = "--model_base_path=/models/m"
 
 
-def parsed(*arguments: str) -> ParsedFlags:
-    result = parse_flags([MODEL, *arguments])
-    assert isinstance(result, ParsedFlags)
-    return result
-
-
 def options(*arguments: str) -> ServerOptions:
-    return parsed(*arguments).options
+    result = parse_flags([MODEL, *arguments])
+    assert isinstance(result, ServerOptions)
+    return result
 
 
 def refusal(*arguments: str) -> str:
@@ -39,7 +34,7 @@ def test_no_flags_but_a_model_give_tensorflow_servings_defaults() -> None:
 
 def test_the_command_line_of_tensorflow_servings_docker_image_is_understood() -> None:
     result = parse_flags(["--port=8500", "--rest_api_port=8501", "--model_name=m", "--model_base_path=/models/m"])
-    assert result == ParsedFlags(ServerOptions(rest_api_port=8501, model_name="m", model_base_path="/models/m"))
+    assert result == ServerOptions(rest_api_port=8501, model_name="m", model_base_path="/models/m")
 
 
 @pytest.mark.parametrize(
@@ -109,26 +104,11 @@ def test_information_needs_no_model(argument: str, asked_for: Information) -> No
     assert parse_flags([argument]) is asked_for
 
 
-def test_a_flag_without_effect_yet_warns_once_and_says_what_happens_instead() -> None:
-    warnings = parsed("--use_alts_credentials", "--use_alts_credentials=true").warnings
-    assert warnings == (
-        "--use_alts_credentials has no effect yet: gRPC is served WITHOUT credentials; --ssl_config_file gives it TLS",
-    )
-
-
-@pytest.mark.parametrize(
-    "argument",
-    ["--use_alts_credentials=false", "--model_config_file_poll_wait_seconds=0"],
-)
-def test_a_flag_that_asks_for_nothing_warns_of_nothing(argument: str) -> None:
-    assert parsed(argument).warnings == ()
-
-
 def test_needless_flags_are_accepted_in_silence() -> None:
-    needless = [flag for flag in SERVER_FLAGS.values() if flag.support is Support.NEEDLESS]
+    needless = [flag for flag in SERVER_FLAGS.values() if flag.needless]
     assert needless
     arguments = [f"--{flag.name}={str(flag.default).lower()}" for flag in needless]
-    assert parsed(*arguments) == parsed()
+    assert options(*arguments) == options()
 
 
 def test_every_flag_accepts_its_own_default() -> None:
