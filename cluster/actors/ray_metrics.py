@@ -16,7 +16,8 @@ _METRICS = {metric.name: metric for metric in METRICS}
 class RayMetrics:
     """Mirrors the values of this process. Ray adds the labels that say which process it is.
 
-    Ray takes no colons in names: `:tensorflow:serving:request_count` is `ray_aspired_tensorflow_serving_request_count` there.
+    Ray takes no colons in names, and ends those of counters in `_total`: `:tensorflow:serving:request_count` is
+    `ray_aspired_tensorflow_serving_request_count_total` there.
     A histogram becomes two counters, `..._sum` and `..._observations`, since Ray's own takes single observations only.
     """
 
@@ -54,5 +55,5 @@ class RayMetrics:
 
 
 def _ray_name(name: str) -> str:
-    flat = name.strip(":").replace(":", "_")
+    flat = name.strip(":").replace(":", "_").removesuffix("_total")  # which Ray adds to counters
     return flat if flat.startswith("aspired_") else f"aspired_{flat}"
