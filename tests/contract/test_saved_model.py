@@ -1,7 +1,7 @@
 """SavedModels behind both protocols: what only TensorFlow itself decides.
 
 half_plus_two   the sample model: x of shape [-1, 1]; its examples are parsed by the graph
-unnamed         classifies and regresses by signatures that say predict, as every TF2 export does
+unnamed         classifies and regresses by signatures that say predict, as every TF2 export does; one takes nothing
 types           passes one tensor through, a signature for each type that can be fed
 """
 
@@ -62,7 +62,11 @@ def export_unnamed(path: Path) -> None:
     def regress(inputs: Any) -> dict[str, Any]:
         return {"outputs": tf.ones_like(tf.strings.length(inputs), tf.float32)}
 
-    tf.saved_model.save(module, str(path), signatures={"classify": classify, "regress": regress})
+    @tf.function(input_signature=[])
+    def constant() -> dict[str, Any]:
+        return {"y": tf.constant([1.0])}
+
+    tf.saved_model.save(module, str(path), signatures={"classify": classify, "regress": regress, "constant": constant})
 
 
 def export_types(path: Path) -> None:
