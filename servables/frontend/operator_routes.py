@@ -68,7 +68,7 @@ class OperatorRoutes:
         return _json(200, {"status": "live"})
 
     async def _metrics(self, request: HttpRequest) -> HttpResponse:
-        if request.target != self._metrics_path:
+        if "?" in request.target:
             return error_response(InvalidArgument(f"Unexpected path: {request.target}. Should be {self._metrics_path}"))
         if request.method != "GET":
             return error_response(InvalidArgument(f"Malformed request: {request.method} {request.target}"))

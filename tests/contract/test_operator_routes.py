@@ -12,7 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from cluster.core import metric_catalog as catalog
 from cluster.core.metric_catalog import METRICS
 from cluster.core.metrics import CellKey
-from tests.contract.contract_models import ContractServer, contract_server
+from tests.contract.contract_models import HOST, ContractServer, contract_server
 from tests.contract.test_rest import ask
 
 METRICS_PATH = "/monitoring/prometheus/metrics"
@@ -71,6 +71,13 @@ def test_metrics_are_prometheus_text(server: ContractServer) -> None:
     text = answer.body.decode()
     assert ':tensorflow:serving:request_count{model_name="m",status="OK"} 7\n' in text
     assert len(list(text_string_to_metric_families(text))) == len(METRICS)
+
+
+def test_the_target_may_be_absolute(server: ContractServer) -> None:
+    for target in (METRICS_PATH, "/v1/models", "/readyz"):
+        answer = ask(server, "GET", f"http://{HOST}:{server.rest_port}{target}")
+        assert answer.status == 200
+        assert answer.body == ask(server, "GET", target).body
 
 
 def test_metrics_with_a_query_are_refused_as_tf_serving_refuses_them(server: ContractServer) -> None:
