@@ -86,7 +86,7 @@ class OperatorRoutes:
         return _json(200, {"status": {"error_code": "OK", "error_message": ""}})
 
     async def _metrics(self, request: HttpRequest) -> HttpResponse:
-        if request.target != self._metrics_path:
+        if "?" in request.target:
             raise InvalidArgument(f"Unexpected path: {request.target}. Should be {self._metrics_path}")
         text = prometheus_text(METRICS, await self._control.metrics())
         return HttpResponse(200, _TEXT_HEADERS, text.encode())

@@ -88,8 +88,6 @@ class _Target:
     error: HttpResponse | None = None
 
 
-_NO_TARGET = _Target(ModelSpec(""))
-
 RouteHandler = Callable[[HttpRequest], Awaitable[HttpResponse]]
 
 
@@ -122,10 +120,13 @@ class Rest:
 
     async def handle(self, request: HttpRequest) -> HttpResponse:
         path = _path(request.target)
+        method = "GET" if request.method == "HEAD" else request.method  # the listener leaves the body away
         for route in self._routes:
-            if request.method == route.method and route.pattern.fullmatch(path):
+            if method == route.method and route.pattern.fullmatch(path):
                 return self._with_cors(await self._tried(route, request))
-        return await self._handle_api(request) if _API.fullmatch(path) else _NOT_FOUND
+        if not _API.fullmatch(path):
+            return _NOT_FOUND
+        return self._with_cors(self._preflight(request) if method == "OPTIONS" else await self._handle_api(request))
 
     async def _tried(self, route: _Route, request: HttpRequest) -> HttpResponse:
         try:
@@ -134,23 +135,18 @@ class Rest:
             return error_response(error)
 
     async def _handle_api(self, request: HttpRequest) -> HttpResponse:
-        target = _NO_TARGET if request.method == "OPTIONS" else _parse_target(request.method, _path(request.target))
+        target = _parse_target(request.method, _path(request.target))
         api = target.verb if request.method == "POST" else ""
         try:
             with self._inference.metrics.request("REST", target.spec.name, api) as counted:
-                if request.method == "OPTIONS":
-                    response = self._preflight(request)
-                    if response.status != 200:
-                        counted.code = FailedPrecondition.code
-                    return response
                 if target.error is not None:
                     counted.code = InvalidArgument.code
-                    return self._with_cors(target.error)
+                    return target.error
                 note_model(target.spec.name)
                 answer = await self._answer(request, target)
         except AspiredError as error:
-            return self._with_cors(error_response(error))
-        return HttpResponse(200, JSON_HEADERS + self._added_headers, answer)
+            return error_response(error)
+        return HttpResponse(200, JSON_HEADERS, answer)
 
     async def _answer(self, request: HttpRequest, target: _Target) -> bytes:
         if request.method == "GET":
@@ -205,10 +201,10 @@ class Rest:
 
     def _preflight(self, request: HttpRequest) -> HttpResponse:
         """TF Serving's answer to OPTIONS: no body and no Content-Type, whatever the outcome."""
-        status = 200
-        if not _ORIGIN.search(request.headers.get(b"origin", b"")):
-            status = http_status(FailedPrecondition.code)
-        return HttpResponse(status, self._added_headers, b"")
+        with self._inference.metrics.request("REST", "", "") as counted:
+            if not _ORIGIN.search(request.headers.get(b"origin", b"")):
+                counted.code = FailedPrecondition.code
+            return HttpResponse(http_status(counted.code), (), b"")
 
     def _with_cors(self, response: HttpResponse) -> HttpResponse:
         if not self._added_headers:

@@ -5,5 +5,6 @@
     load_bundle          path -> session with restored variables, and the MetaGraphDef
     to_signatures        its SignatureDefs as values
     keeps_state          whether running it twice is harmless
+    quantizing           plain integers in place of TensorFlow's quantized types
     SavedModelServable   runs it, through a cache of session callables
 """

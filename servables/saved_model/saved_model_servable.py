@@ -13,6 +13,7 @@ from cluster.core.errors import DeadlineExceeded, FailedPrecondition, InvalidArg
 from servables.profile import ProfileOptions
 from servables.saved_model.bundle import SavedModelBundle, load_bundle
 from servables.saved_model.profiler import record_profile
+from servables.saved_model.quantized_types import QUANTIZED, plain, quantizing
 from servables.saved_model.session_callables import CallableKey, SessionCallable, SessionCallables, timeout_bucket_ms
 from servables.saved_model.signature_defs import serving_signature_defs, to_signatures
 from servables.saved_model.stateful_ops import keeps_state
@@ -88,8 +89,10 @@ class SavedModelServable(Servable):
         fetches = list(dict.fromkeys(signature.outputs[alias].name for alias in sorted(key.outputs)))
         options = config_pb2.CallableOptions(feed=list(feeds), fetch=fetches)
         options.run_options.timeout_in_ms = key.timeout_ms
+        function = self._session._make_callable_from_options(options)
+        dtypes = [signature.inputs[alias].dtype for alias in feeds.values()]
         return SessionCallable(
-            function=self._session._make_callable_from_options(options),
+            function=function if QUANTIZED.keys().isdisjoint(dtypes) else quantizing(function, dtypes),
             feeds=tuple(feeds.values()),
             twins=tuple(twins),
             fetches={alias: fetches.index(signature.outputs[alias].name) for alias in key.outputs},
@@ -104,4 +107,4 @@ def _check_twins(session_callable: SessionCallable, inputs: Mapping[str, Array])
 
 def _to_array(value: Any) -> Array:
     """The runtime gives scalars as numpy scalars, and a scalar string as bytes, in which numpy would drop trailing zeros."""
-    return np.array(value, dtype=np.object_) if isinstance(value, bytes) else np.asarray(value)
+    return np.array(value, dtype=np.object_) if isinstance(value, bytes) else plain(np.asarray(value))

@@ -43,7 +43,7 @@ from servables.signatures import (
     encode_signatures,
 )
 from servables.tensors import DataType
-from tests.fakes.fake_servable import FakeServable
+from tests.fakes.fake_servable import FakeServable, Gate
 from tests.fakes.fake_server_control import FakeServerControl
 
 HOST = "127.0.0.1"
@@ -201,17 +201,19 @@ class ContractServer:
         asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(60)
 
 
-def half_plus_two() -> FakeServable:
-    """The model of that name, for a runner of the test's own."""
-    return FakeServable(_half_plus_two, signatures=_SIGNATURES["half_plus_two"])
+def half_plus_two(gate: Gate | None = None) -> FakeServable:
+    """The model of that name, for a runner or a server of the test's own; its runs wait at the gate."""
+    return FakeServable(_half_plus_two, signatures=_SIGNATURES["half_plus_two"], gate=gate)
 
 
 @contextlib.contextmanager
 def contract_server(models: Mapping[str, Servable] | None = None, **options: Any) -> Iterator[ContractServer]:
     server = ContractServer(models, **options)
     server.start()
-    yield server
-    server.stop()
+    try:
+        yield server
+    finally:
+        server.stop()
 
 
 def free_ports(count: int) -> list[int]:

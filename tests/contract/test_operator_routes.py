@@ -14,7 +14,7 @@ from cluster.core import metric_catalog as catalog
 from cluster.core.errors import Code, Status
 from cluster.core.metric_catalog import METRICS
 from cluster.core.metrics import CellKey
-from tests.contract.contract_models import ContractServer, contract_server
+from tests.contract.contract_models import HOST, ContractServer, contract_server
 from tests.contract.test_rest import ask
 
 METRICS_PATH = "/monitoring/prometheus/metrics"
@@ -47,6 +47,12 @@ def test_all_models_are_listed_with_their_labels_and_states_newest_first(server:
 @pytest.mark.parametrize("target", ["/v1/health/ready", "/readyz", "/readyz?verbose"])
 def test_a_server_that_takes_requests_is_ready_and_says_which_models_are_missing(server: ContractServer, target: str) -> None:
     assert read(server, target) == {"status": "ready", "missing_models": {"unseen": "no version found"}}
+
+
+@pytest.mark.parametrize("target", ["/readyz", "/v1/health/live", "/v1/models"])
+def test_a_probe_may_ask_for_the_head_alone(server: ContractServer, target: str) -> None:
+    answer = ask(server, "HEAD", target)
+    assert (answer.status, answer.body) == (200, b"")
 
 
 @pytest.mark.parametrize("target", ["/v1/health/live", "/livez"])
@@ -107,6 +113,13 @@ def test_metrics_are_prometheus_text(server: ContractServer) -> None:
     text = answer.body.decode()
     assert ':tensorflow:serving:request_count{model_name="m",status="OK"} 7\n' in text
     assert len(list(text_string_to_metric_families(text))) == len(METRICS)
+
+
+def test_the_target_may_be_absolute(server: ContractServer) -> None:
+    for target in (METRICS_PATH, "/v1/models", "/readyz"):
+        answer = ask(server, "GET", f"http://{HOST}:{server.rest_port}{target}")
+        assert answer.status == 200
+        assert answer.body == ask(server, "GET", target).body
 
 
 def test_metrics_with_a_query_are_refused_as_tf_serving_refuses_them(server: ContractServer) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import http.client
 import json
@@ -11,6 +12,12 @@ from typing import Any
 
 import pytest
 
+from cluster.core.serving_map import ServableEntry
+from servables.frontend.frame_channel import FrameChannel
+from servables.frontend.http_listener import HttpRequest
+from servables.frontend.inference import Inference
+from servables.frontend.rest import Rest, RestOptions
+from servables.frontend.servable_router import ServableRouter
 from tests.contract.contract_models import HOST, ContractServer, contract_server
 
 CASES = Path(__file__).parent / "cases" / "rest"
@@ -65,6 +72,8 @@ def assert_answers(server: ContractServer, case: dict[str, Any]) -> None:
         assert answer.body.decode() == expected["body"]
     if "json" in expected:
         assert json.loads(answer.body) == expected["json"]
+    if "error_begins" in expected:
+        assert json.loads(answer.body)["error"].startswith(expected["error_begins"])
     for name, value in expected.get("headers", {}).items():
         assert answer.headers[name] == value
     for name in expected.get("absent_headers", ()):
@@ -106,9 +115,37 @@ def test_a_gzip_body_that_is_broken_is_a_bad_request(server: ContractServer, bod
     assert json.loads(answer.body)["error"].startswith(error)
 
 
+def test_a_gzip_body_may_not_become_larger_than_the_limit() -> None:
+    body = gzip.compress(b" " * 101)
+    request = HttpRequest("POST", PREDICT, {b"content-encoding": b"gzip"}, body)
+    for limit_bytes, error in ((100, "larger than 100 bytes when decompressed"), (101, "JSON Parse error")):
+        rest = Rest(Inference(ServableRouter(no_channel)), RestOptions(max_inflated_body_bytes=limit_bytes))
+        answer = asyncio.run(rest.handle(request))
+        assert answer.status == 400
+        assert error in json.loads(answer.body)["error"]
+
+
+def no_channel(entry: ServableEntry) -> FrameChannel:
+    raise AssertionError(f"nothing is to be sent to {entry.id}")
+
+
+def test_a_body_may_be_large(server: ContractServer) -> None:
+    count = 4_000_000
+    answer = ask(server, "POST", PREDICT, b'{"inputs": [%b]}' % b",".join([b"0.5"] * count))
+    assert json.loads(answer.body) == {"outputs": [2.25] * count}
+
+
 def test_every_answer_allows_other_origins_when_told_to() -> None:
     with contract_server(enable_cors=True) as server:
-        for method, target in (("POST", PREDICT), ("GET", "/v1/models/unknown"), ("GET", "/v1/nothing"), ("OPTIONS", PREDICT)):
+        for method, target in (
+            ("POST", PREDICT),
+            ("GET", "/v1/models/unknown"),
+            ("GET", "/v1/nothing"),
+            ("GET", "/v1/models"),
+            ("GET", "/v1/health/live"),
+            ("OPTIONS", PREDICT),
+            ("OPTIONS", "/v1/models"),
+        ):
             headers = ask(server, method, target, BODY).headers
             assert headers["Access-Control-Allow-Origin"] == "*", (method, target)
             assert headers["Access-Control-Allow-Methods"] == "POST, GET"

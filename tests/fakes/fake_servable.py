@@ -8,8 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from cluster.core.errors import InvalidArgument
 from servables.servable import Array, Servable
 from servables.signatures import DEFAULT_SIGNATURE_NAME, PREDICT_METHOD_NAME, Signature
+from servables.tensors import from_numpy
 
 Function = Callable[[Mapping[str, Array]], dict[str, Array]]
 
@@ -37,7 +39,7 @@ class Gate:
 
 
 class FakeServable(Servable):
-    """Computes `function(inputs)`, by default `y = x / 2 + 2`, for every signature that it has.
+    """Computes `function(inputs)`, by default `y = x / 2 + 2`, for every signature that it has, from inputs of the right types.
 
     `fails` gets the inputs of a run and returns the error to raise, if any. A run whose inputs make `held` true waits at
     `gate`. `runs` are the rows of each run, in the order they began.
@@ -74,10 +76,11 @@ class FakeServable(Servable):
     def run(
         self, signature_name: str, inputs: Mapping[str, Array], outputs: Sequence[str], timeout_s: float | None
     ) -> dict[str, Array]:
-        self.runs.append(len(next(iter(inputs.values()))))
+        self.runs.append(len(np.atleast_1d(next(iter(inputs.values()), []))))
         self.timeouts_s.append(timeout_s)
         if self._gate is not None and self._held(inputs):
             self._gate.pass_through()
+        self._check_types(signature_name, inputs)
         error = self._fails(inputs)
         if error is not None:
             raise error
@@ -86,6 +89,13 @@ class FakeServable(Servable):
 
     def close(self) -> None:
         self.closed = True
+
+    def _check_types(self, signature_name: str, inputs: Mapping[str, Array]) -> None:
+        infos = self._signatures[signature_name].inputs
+        for alias in inputs.keys() & infos.keys():
+            actual, expected = from_numpy(inputs[alias].dtype), infos[alias].dtype
+            if actual is not expected:
+                raise InvalidArgument(f"Type mismatch: actual {actual.label} vs. expect {expected.label} for input {alias}")
 
 
 def half_plus_two(inputs: Mapping[str, Array]) -> dict[str, Array]:
