@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from cluster.config.batching_parameters import BatchingParameters
-from cluster.core.errors import AspiredError, NotFound
+from cluster.core.errors import AspiredError, Code, InvalidArgument, NotFound
 from cluster.core.metrics import MetricCells
 from cluster.protos import PredictionLog
 from scripts.sample_models import export_half_plus_two, export_hashmap
 from servables.call import Call
-from servables.deployment.version_loading import load_version
+from servables.deployment.version_loading import BATCHING_PARAMETERS_FILE, load_version, version_batching
 from servables.proto_codec import array_to_tensor
 from servables.servable import Array, PlatformOptions
 from servables.tensors import DataType, string_array
@@ -98,3 +98,33 @@ async def test_requests_run_after_warm_up(tmp_path: Path) -> None:
     assert (await answered).outputs["values"].tolist() == [b"1"]
     await runner.close()
     servable.close()
+
+
+SERVER_WIDE = BatchingParameters(max_batch_size=64, num_batch_threads=3, thread_pool_name="shared")
+
+
+def test_a_version_without_parameters_of_its_own_is_not_batched(tmp_path: Path) -> None:
+    assert version_batching(str(tmp_path), SERVER_WIDE) is None
+
+
+def test_a_versions_parameters_are_its_own_but_for_the_threads(tmp_path: Path) -> None:
+    (tmp_path / BATCHING_PARAMETERS_FILE).write_text(
+        "max_batch_size { value: 8 } num_batch_threads { value: 99 } thread_pool_name { value: 'mine' }"
+    )
+    assert version_batching(str(tmp_path), SERVER_WIDE) == BatchingParameters(
+        max_batch_size=8, num_batch_threads=3, thread_pool_name="shared"
+    )
+
+
+def test_parameters_that_cannot_be_used_fail_the_load(tmp_path: Path) -> None:
+    file = tmp_path / BATCHING_PARAMETERS_FILE
+    file.write_text("max_batch_size { value: 8 } allowed_batch_sizes: 4")
+    with pytest.raises(AspiredError) as failure:
+        version_batching(str(tmp_path), SERVER_WIDE)
+    assert failure.value.code is Code.INVALID_ARGUMENT
+    assert failure.value.message == (
+        f"Last entry in allowed_batch_sizes must match max_batch_size; last entry was 4; expected 8 (in {file})"
+    )
+    file.write_bytes(b"\xff")
+    with pytest.raises(InvalidArgument, match=f"^{file} cannot be read: "):
+        version_batching(str(tmp_path), SERVER_WIDE)
