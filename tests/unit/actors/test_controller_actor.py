@@ -12,6 +12,7 @@ from cluster.core.errors import Code, Status
 from cluster.core.events import CapacityChanged, ClusterObserved, Event, Loaded, LoadFailed, VersionsAspired
 from cluster.core.instructions import Instruction, Load
 from cluster.core.resources import ReplicaResources, ResourceRequest, Slot
+from cluster.core.servable_state import PublicState
 from tests.fakes.driven_state import NODE, version
 from tests.fakes.fake_actors import InMemoryCheckpointStore, LocalLink, started
 
@@ -157,6 +158,20 @@ async def test_a_reload_waits_for_the_models_that_are_new() -> None:
     await available(controller, manager, "n", 1)
     assert (await asyncio.wait_for(reload, PATIENCE_S)).ok
     assert await controller.models() == models("m", "n")
+
+
+async def test_a_reload_waits_for_no_model_that_was_there() -> None:
+    source = ConfiguredSource()
+    _, controller = await serving_one(source)
+    moved = ModelServerConfig((ModelConfig("m", "/models/elsewhere"),))
+    assert (await asyncio.wait_for(controller.reload(moved), PATIENCE_S)).ok
+    assert source.configs == [moved]
+
+
+async def test_a_reload_unloads_at_once_what_it_leaves_out() -> None:
+    _, controller = await serving_one(ConfiguredSource())
+    assert (await controller.reload(models())).ok
+    assert [state.state for state in (await controller.status()).states] == [PublicState.UNLOADING]
 
 
 async def test_a_models_own_settings_say_where_its_replicas_are_and_how_many() -> None:
