@@ -235,6 +235,17 @@ async def test_a_protocol_is_off_without_its_port() -> None:
     await world.frontend.drain(PATIENCE_S)
 
 
+def has_ipv6() -> bool:
+    """Python may have it, and the machine not."""
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
+@pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6")
 async def test_an_ipv6_host_takes_both_families() -> None:
     world = World(host="::")
     await world.start()

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from cluster.config.batching_parameters import BatchingParameters
+from cluster.core import metric_catalog as catalog
 from cluster.core.errors import AspiredError, Code, InvalidArgument, NotFound
-from cluster.core.metrics import MetricCells
+from cluster.core.metrics import CellKey, MetricCells
 from cluster.protos import PredictionLog
 from scripts.sample_models import export_half_plus_two, export_hashmap
 from servables.call import Call
@@ -84,6 +85,35 @@ async def test_a_version_that_fails_to_warm_up_leaves_no_threads(tmp_path: Path)
     with pytest.raises(AspiredError):
         await loaded_and_closed("hashmap", version, NO_BATCHING, WarmupOptions())
     assert {thread for thread in threading.enumerate() if "direct_runner" in thread.name} == before
+
+
+async def test_loads_and_warm_ups_are_counted_by_path_and_outcome(tmp_path: Path) -> None:
+    cells = MetricCells()
+    version = export_hashmap(tmp_path, 1, {"a": "1"})
+    path = str(version)
+
+    async def load(key: bytes) -> None:
+        write_records(version, record("keys", string_array([key]), DataType.DT_STRING))
+        servable, runner = await load_version("hashmap", path, PlatformOptions(), NO_BATCHING, 2, WarmupOptions(), cells)
+        await runner.close()
+        servable.close()
+
+    await load(b"a")
+    with pytest.raises(NotFound):
+        await load(b"b")
+    (version / "hashmap.csv").unlink()
+    with pytest.raises(NotFound):
+        await load(b"a")
+    changes = cells.changes()
+    warmups = catalog.MODEL_WARMUP_LATENCY.name
+    assert {key.labels: sum(value[1:]) for key, value in changes.items() if key.metric == warmups} == {
+        (path, "OK"): 1,
+        (path, "NOT_FOUND"): 1,
+    }
+    assert changes[CellKey(catalog.MODEL_WARMUP_RECORDS_READ.name, (path, "OK"))] == (1,)
+    assert changes[CellKey(catalog.LOAD_ATTEMPT_COUNT.name, (path, "success"))] == (2,)
+    assert changes[CellKey(catalog.LOAD_ATTEMPT_COUNT.name, (path, "fail"))] == (1,)
+    assert CellKey(catalog.LOAD_LATENCY.name, (path,)) in changes
 
 
 async def test_requests_run_after_warm_up(tmp_path: Path) -> None:
