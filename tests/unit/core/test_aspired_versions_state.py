@@ -310,6 +310,13 @@ class TestCancellation:
         assert (driven.public()[1], driven.status(1)) == (PublicState.END, CANCELLED)
         assert driven.slots(1) == ()
 
+    def test_a_version_whose_load_has_not_begun_just_ends(self) -> None:
+        driven = DrivenState(options=Options(max_concurrent_loads=1))
+        driven.aspire(1, 2)
+        assert driven.public() == {1: PublicState.START, 2: PublicState.LOADING}
+        assert driven.aspire(2) == []
+        assert (driven.public()[1], driven.status(1)) == (PublicState.END, Status())
+
     def test_a_version_that_waits_for_a_retry_ends_at_once(self) -> None:
         driven = DrivenState()
         driven.aspire(1)

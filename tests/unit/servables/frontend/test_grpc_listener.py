@@ -11,7 +11,6 @@ from grpc.aio import insecure_channel
 
 from cluster.core.servable_id import ServableId
 from cluster.core.serving_map import Endpoint, ServableEntry, ServingMap
-from servables.frontend.grpc_listener import GrpcListener
 from servables.signatures import Signature, TensorInfo, encode_signatures
 from servables.tensors import DataType
 from tests.unit.servables.frontend.grpc_frontend import grpc_frontend
@@ -43,12 +42,10 @@ async def test_a_unix_socket_is_served_beside_the_port_and_without_it(tmp_path: 
         for channel in (port, local):
             with pytest.raises(grpc.RpcError, match="Missing ModelSpec"):
                 await channel.unary_unary(STATUS, bytes, bytes)(b"")
-    listener = GrpcListener(())
-    await listener.start([address])
-    async with insecure_channel(address) as local:
-        with pytest.raises(grpc.RpcError, match="Method not found"):
+    alone = {"grpc_port": 0, "grpc_socket_path": str(tmp_path / "grpc")}
+    async with grpc_frontend(**alone), insecure_channel(address) as local:
+        with pytest.raises(grpc.RpcError, match="Missing ModelSpec"):
             await local.unary_unary(STATUS, bytes, bytes)(b"")
-    await listener.stop(0.0)
 
 
 async def test_cancelled_and_expired_calls_leave_nothing_behind(
