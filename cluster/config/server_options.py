@@ -394,7 +394,7 @@ class ServerOptions:
             )
         if not self.model_name and not self.model_config_file:
             raise ConfigError("--model_name is empty: give the model a name, as in --model_name=my_model")
-        if self.batching_parameters_file and not self.enable_batching:
+        if self.batching_parameters_file and not self.enable_batching and not self.platform_config_file:
             raise ConfigError(
                 "server_options.batching_parameters_file is set without setting server_options.enable_batching to true. "
                 "Add --enable_batching, or leave --batching_parameters_file out."
@@ -431,7 +431,8 @@ class ServerOptions:
         if not self.tags:
             raise ConfigError("--saved_model_tags is empty: name the MetaGraph's tags, as in --saved_model_tags=serve")
         if (
-            self.tensorflow_session_parallelism
+            not self.platform_config_file
+            and self.tensorflow_session_parallelism
             and self.tensorflow_intra_op_parallelism
             and self.tensorflow_inter_op_parallelism
         ):

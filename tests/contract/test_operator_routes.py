@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator
 from typing import Any
 
+import grpc
 import pytest
+from google.protobuf import text_format
 from prometheus_client.parser import text_string_to_metric_families
 
 from cluster.config.model_config import All, ModelConfig, ModelServerConfig
@@ -14,10 +17,16 @@ from cluster.core import metric_catalog as catalog
 from cluster.core.errors import Code, Status
 from cluster.core.metric_catalog import METRICS
 from cluster.core.metrics import CellKey
+from tests.contract import test_grpc
 from tests.contract.contract_models import HOST, ContractServer, contract_server
 from tests.contract.test_rest import ask
 
 METRICS_PATH = "/monitoring/prometheus/metrics"
+FLOATS = 'inputs { key: "x" value { dtype: DT_FLOAT tensor_shape { dim { size: 1 } } float_val: 1 } }'
+EXAMPLES = "input { example_list { examples { } examples { } } }"
+REGRESSION = (
+    'tasks { model_spec { name: "half_plus_two" signature_name: "regress_x_to_y" } method_name: "tensorflow/serving/regress" }'
+)
 
 
 @pytest.fixture(scope="module")
@@ -163,12 +172,39 @@ class TestCounting:
             ("", "FAILED_PRECONDITION"): 1,
         }
 
+    def test_grpc_requests_that_infer_and_no_others(self, counted: ContractServer) -> None:
+        with test_grpc.connect(counted) as channel:
+            stubs = test_grpc.Stubs(channel)
+            for method, request in (
+                ("Predict", f'model_spec {{ name: "half_plus_two" }} {FLOATS}'),
+                ("Predict", 'model_spec { name: "nobody" }'),
+                ("Classify", f'model_spec {{ name: "half_plus_two" signature_name: "classify_x_to_y" }} {EXAMPLES}'),
+                ("Regress", f'model_spec {{ name: "half_plus_two" signature_name: "regress_x_to_y" }} {EXAMPLES}'),
+                ("MultiInference", f"{REGRESSION} {EXAMPLES}"),
+                ("GetModelStatus", 'model_spec { name: "half_plus_two" }'),
+                ("GetModelMetadata", 'model_spec { name: "half_plus_two" } metadata_field: "signature_def"'),
+            ):
+                with contextlib.suppress(grpc.RpcError):
+                    stubs.method(method)(text_format.Parse(request, test_grpc.REQUESTS[method]()), timeout=30)
+        assert self.series(counted, catalog.REQUEST_COUNT.name) == {("half_plus_two", "OK"): 3, ("nobody", "NOT_FOUND"): 1}
+        methods = ("Predict", "Classify", "Regress")
+        assert self.series(counted, catalog.REQUEST_LATENCY.name) == {
+            ("half_plus_two", method, "GRPC"): 1 for method in methods
+        }
+        assert self.series(counted, catalog.RUNTIME_LATENCY.name) == {
+            ("half_plus_two", method, "TF1"): 1 for method in (*methods, "MultiInference")
+        }
+        assert self.series(counted, catalog.REQUEST_EXAMPLE_COUNTS.name) == {("half_plus_two",): 1}
+        assert self.series(counted, catalog.REQUEST_EXAMPLE_COUNT_TOTAL.name) == {("half_plus_two",): 2}
+
     def test_latency_of_rest_requests_that_succeed(self, counted: ContractServer) -> None:
         ask(counted, "POST", "/v1/models/half_plus_two:predict", b'{"inputs": [1.0]}')
         ask(counted, "POST", "/v1/models/half_plus_two:predict", b"{}")
         ask(counted, "GET", "/v1/models/half_plus_two/metadata")
+        ask(counted, "OPTIONS", "/v1/models/half_plus_two", headers={"Origin": "http://example.com"})
         assert self.series(counted, catalog.REQUEST_LATENCY.name) == {
             ("half_plus_two", "predict", "REST"): 1,
             ("half_plus_two", "", "REST"): 1,
+            ("", "", "REST"): 1,
         }
         assert self.series(counted, catalog.RUNTIME_LATENCY.name) == {("half_plus_two", "Predict", "TF1"): 1}

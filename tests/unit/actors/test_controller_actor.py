@@ -12,6 +12,7 @@ from cluster.core.errors import Code, Status
 from cluster.core.events import CapacityChanged, ClusterObserved, Event, Loaded, LoadFailed, VersionsAspired
 from cluster.core.instructions import Instruction, Load
 from cluster.core.resources import ReplicaResources, ResourceRequest, Slot
+from cluster.core.servable_state import PublicState
 from tests.fakes.driven_state import NODE, version
 from tests.fakes.fake_actors import InMemoryCheckpointStore, LocalLink, started
 
@@ -49,11 +50,13 @@ def models(*names: str, **labels: int) -> ModelServerConfig:
     return ModelServerConfig(tuple(ModelConfig(name, f"/models/{name}", version_labels=labels) for name in names))
 
 
-async def controller_of(manager: ScriptedManager, *streams: str, source: ConfiguredSource | None = None) -> ControllerActor:
+async def controller_of(
+    manager: ScriptedManager, *streams: str, source: ConfiguredSource | None = None, **options: bool
+) -> ControllerActor:
     store = InMemoryCheckpointStore()
     actor: ControllerActor = await started(
         ControllerActor,
-        ControllerOptions(state=Options(max_num_load_retries=0)),
+        ControllerOptions(state=Options(max_num_load_retries=0), **options),
         ModelConfigStore(store, "models", models(*streams)),
         LocalLink(source or ConfiguredSource()),
         LocalLink(manager),
@@ -89,6 +92,30 @@ async def test_a_stream_without_versions_holds_nobody_back() -> None:
     assert status.first_versions_settled
     assert set(status.waiting) == {"empty", "missing"}
     assert status.source_errors == {"missing": "Could not find base path /models/missing"}
+
+
+async def test_where_versions_must_be_present_the_ports_wait_for_every_model() -> None:
+    manager = ScriptedManager()
+    manager.observe_now.set()
+    controller = await controller_of(manager, "m", "empty", require_versions=True)
+    await available(controller, manager, "m", 1)
+    await controller.report_source("empty", "Unable to find a numerical version path for servable empty at: /models/empty")
+    status = await controller.status()
+    assert (status.first_versions_settled, status.waiting) == (False, ("empty",))
+    await available(controller, manager, "empty", 1)
+    assert (await controller.wait_settled(PATIENCE_S)).first_versions_settled
+
+
+async def test_a_model_that_fails_does_not_keep_the_ports_closed() -> None:
+    manager = ScriptedManager()
+    manager.observe_now.set()
+    controller = await controller_of(manager, "m", "broken")
+    await controller.handle(VersionsAspired("broken", (version(1, stream="broken"),)))
+    load = await asyncio.wait_for(manager.loads.get(), PATIENCE_S)
+    await available(controller, manager, "m", 1)
+    assert not (await controller.status()).first_versions_settled
+    await controller.handle(LoadFailed(load.version.id, load.instruction_id, Status(Code.INTERNAL, "no graph")))
+    assert (await controller.wait_settled(PATIENCE_S)).first_versions_settled
 
 
 async def test_a_stream_whose_first_files_are_still_being_written_holds_the_ports_back() -> None:
@@ -131,6 +158,20 @@ async def test_a_reload_waits_for_the_models_that_are_new() -> None:
     await available(controller, manager, "n", 1)
     assert (await asyncio.wait_for(reload, PATIENCE_S)).ok
     assert await controller.models() == models("m", "n")
+
+
+async def test_a_reload_waits_for_no_model_that_was_there() -> None:
+    source = ConfiguredSource()
+    _, controller = await serving_one(source)
+    moved = ModelServerConfig((ModelConfig("m", "/models/elsewhere"),))
+    assert (await asyncio.wait_for(controller.reload(moved), PATIENCE_S)).ok
+    assert source.configs == [moved]
+
+
+async def test_a_reload_unloads_at_once_what_it_leaves_out() -> None:
+    _, controller = await serving_one(ConfiguredSource())
+    assert (await controller.reload(models())).ok
+    assert [state.state for state in (await controller.status()).states] == [PublicState.UNLOADING]
 
 
 async def test_a_models_own_settings_say_where_its_replicas_are_and_how_many() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from cluster.actors import source_actor
 from cluster.actors.model_config_store import ModelConfigStore
 from cluster.actors.source_actor import SourceActor, WatchedModels
 from cluster.config import server_config
@@ -63,11 +64,14 @@ def watched(file: Path, first: ModelServerConfig, poll_interval_s: float | None 
 
 
 async def source_of(
-    controller: ListeningController, models: ModelServerConfig, watched: WatchedModels | None = None
+    controller: ListeningController,
+    models: ModelServerConfig,
+    watched: WatchedModels | None = None,
+    poll_interval_s: float = 0.01,
 ) -> SourceActor:
     make_source = functools.partial(FileSystemStoragePathSource, storage=LocalStorage(), settle_s=0.0)
     store = ModelConfigStore(InMemoryCheckpointStore(), "models", models)
-    actor: SourceActor = await started(SourceActor, make_source, store, LocalLink(controller), 0.01, watched)
+    actor: SourceActor = await started(SourceActor, make_source, store, LocalLink(controller), poll_interval_s, watched)
     return actor
 
 
@@ -80,6 +84,24 @@ async def test_a_stream_that_is_added_is_emitted_and_one_that_has_not_changed_is
     assert await controller.list() == ("b", [2])
     with_versions(tmp_path, "a", [2])
     assert await controller.list() == ("a", [2])
+
+
+async def test_with_an_interval_of_0_a_base_path_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(source_actor, "RESEND_INTERVAL_S", 0.01)
+    controller = ListeningController()
+    await source_of(controller, ModelServerConfig((with_versions(tmp_path, "a", [1]),)), poll_interval_s=0.0)
+    assert await controller.list() == ("a", [1])
+    with_versions(tmp_path, "a", [2])
+    for _ in range(3):  # the list is said again, and not looked at again
+        assert await controller.list() == ("a", [1])
+
+
+async def test_with_a_negative_interval_nothing_is_read(tmp_path: Path) -> None:
+    before = asyncio.all_tasks()
+    models = ModelServerConfig((with_versions(tmp_path, "a", [1]),))
+    source = await source_of(ListeningController(), models, poll_interval_s=-1.0)
+    assert await source.streams() == ("a",)
+    assert asyncio.all_tasks() == before
 
 
 async def test_a_stream_whose_base_path_changes_is_read_there(tmp_path: Path) -> None:

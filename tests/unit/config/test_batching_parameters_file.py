@@ -64,6 +64,11 @@ def test_an_empty_file_has_tensorflow_servings_defaults() -> None:
             "Last entry in allowed_batch_sizes must match max_batch_size; last entry was 8; expected 16",
         ),
         (
+            "max_batch_size { value: 16 } allowed_batch_sizes: 8 "
+            "enable_large_batch_splitting { value: true } max_execution_batch_size { value: 8 }",
+            "Last entry in allowed_batch_sizes must match max_batch_size; last entry was 8; expected 16",
+        ),
+        (
             "max_batch_size { value: 4 } allowed_batch_sizes: 8 allowed_batch_sizes: 4",
             "allowed_batch_sizes [8, 4]: expected each size to be larger than the one before",
         ),

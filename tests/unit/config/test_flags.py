@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 
 import pytest
 
@@ -25,11 +26,74 @@ def refusal(*arguments: str) -> str:
 
 
 def test_no_flags_but_a_model_give_tensorflow_servings_defaults() -> None:
+    """Every flag of `model_servers/main.cc`, but for model_base_path and version."""
+    cpus = os.cpu_count()
+    expected = {
+        "port": 8500,
+        "model_name": "default",
+        "rest_api_num_threads": 4 * (cpus or 1),
+        "rest_api_timeout_in_ms": 30_000,
+        "max_num_load_retries": 5,
+        "load_retry_interval_micros": 60_000_000,
+        "file_system_poll_wait_seconds": 1,
+        "flush_filesystem_caches": True,
+        "saved_model_tags": "serve",
+        "grpc_max_threads": 4 * (cpus or 1),
+        "enable_model_warmup": True,
+        "remove_unused_fields_from_bundle_metagraph": True,
+        "num_tflite_pools": cpus,
+        "num_tflite_interpreters_per_pool": 1,
+        "enable_profiler": True,
+        **dict.fromkeys(
+            (
+                "rest_api_port",
+                "model_config_file_poll_wait_seconds",
+                "num_load_threads",
+                "num_unload_threads",
+                "tensorflow_session_parallelism",
+                "tensorflow_intra_op_parallelism",
+                "tensorflow_inter_op_parallelism",
+                "per_process_gpu_memory_fraction",
+                "num_request_iterations_for_warmup",
+            ),
+            0,
+        ),
+        **dict.fromkeys(
+            (
+                "grpc_socket_path",
+                "batching_parameters_file",
+                "model_config_file",
+                "tensorflow_session_config_file",
+                "ssl_config_file",
+                "platform_config_file",
+                "grpc_channel_arguments",
+                "monitoring_config_file",
+                "thread_pool_factory_config_file",
+                "mixed_precision",
+            ),
+            "",
+        ),
+        **dict.fromkeys(
+            (
+                "rest_api_enable_cors_support",
+                "enable_batching",
+                "enable_per_model_batching_parameters",
+                "allow_version_labels_for_unavailable_models",
+                "use_alts_credentials",
+                "prefer_tflite_model",
+                "enable_signature_method_name_check",
+                "xla_cpu_compilation_enabled",
+                "xla_gpu_compilation_enabled",
+                "skip_initialize_tpu",
+                "enable_grpc_healthcheck_service",
+                "enable_serialization_as_tensor_content",
+            ),
+            False,
+        ),
+    }
     given = options()
-    assert (given.port, given.rest_api_port, given.model_name, given.model_base_path) == (8500, 0, "default", "/models/m")
-    assert (given.max_num_load_retries, given.load_retry_interval_micros) == (5, 60_000_000)
-    assert (given.file_system_poll_wait_seconds, given.rest_api_timeout_in_ms) == (1, 30_000)
-    assert (given.saved_model_tags, given.enable_batching, given.enable_model_warmup) == ("serve", False, True)
+    assert given.model_base_path == "/models/m"
+    assert {name: getattr(given, name) for name in expected} == expected
 
 
 def test_the_command_line_of_tensorflow_servings_docker_image_is_understood() -> None:

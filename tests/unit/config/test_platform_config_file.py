@@ -48,9 +48,21 @@ def test_sessions_and_batching_come_from_the_file(tmp_path: Path) -> None:
 
 
 def test_flags_for_batching_are_ignored(tmp_path: Path) -> None:
-    config = config_of(tmp_path, "", enable_batching=True, batching_parameters_file="/absent")
-    assert config.batching is None
-    assert not config.options.enable_batching
+    for enabled in (True, False):
+        config = config_of(tmp_path, "", enable_batching=enabled, batching_parameters_file="/absent")
+        assert config.batching is None
+        assert not config.options.enable_batching
+
+
+def test_flags_for_threads_are_ignored_even_if_they_exclude_each_other(tmp_path: Path) -> None:
+    options = config_of(
+        tmp_path,
+        "",
+        tensorflow_session_parallelism=1,
+        tensorflow_intra_op_parallelism=2,
+        tensorflow_inter_op_parallelism=3,
+    ).options
+    assert (options.inter_op_parallelism_threads, options.intra_op_parallelism_threads) == (0, 0)
 
 
 def test_what_the_file_leaves_out_has_the_defaults_of_its_messages(tmp_path: Path) -> None:

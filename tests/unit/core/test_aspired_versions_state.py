@@ -180,12 +180,11 @@ class TestTransitions:
         assert [one.version.id.version for one in driven.aspire(1, 3, 2) if isinstance(one, Load)] == [3, 2, 1]
 
     def test_unloads_come_before_loads(self) -> None:
-        driven = DrivenState({"m": StreamOptions(), "n": StreamOptions()})
-        driven.serve(1)
-        driven.aspire(1, stream="n")
-        assert [type(one) for one in driven.configure(m=StreamOptions())] == [CancelLoad]
-        assert [type(one) for one in driven.aspire(2, stream="m")] == [Load]
-        assert [type(one) for one in driven.loaded(2)] == [Quiesce]
+        driven = DrivenState({"m": StreamOptions(), "n": StreamOptions()}, options=Options(max_concurrent_loads=1))
+        driven.serve(1, "n")
+        driven.aspire(2, stream="n")
+        assert driven.aspire(1) == [], "another load is under way"
+        assert driven.loaded(2, "n") == [Quiesce("c1-3", servable(1, "n")), Load("c1-4", version(1), (SLOT,), RESOURCES)]
 
     def test_no_more_loads_at_a_time_than_allowed(self) -> None:
         driven = DrivenState(options=Options(max_concurrent_loads=2))
@@ -310,6 +309,13 @@ class TestCancellation:
         assert driven.load_cancelled(1) == []
         assert (driven.public()[1], driven.status(1)) == (PublicState.END, CANCELLED)
         assert driven.slots(1) == ()
+
+    def test_a_version_whose_load_has_not_begun_just_ends(self) -> None:
+        driven = DrivenState(options=Options(max_concurrent_loads=1))
+        driven.aspire(1, 2)
+        assert driven.public() == {1: PublicState.START, 2: PublicState.LOADING}
+        assert driven.aspire(2) == []
+        assert (driven.public()[1], driven.status(1)) == (PublicState.END, Status())
 
     def test_a_version_that_waits_for_a_retry_ends_at_once(self) -> None:
         driven = DrivenState()

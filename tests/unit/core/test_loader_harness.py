@@ -45,6 +45,29 @@ def test_lives_from_new_to_disabled() -> None:
     assert public == list(PublicState)
 
 
+def test_states_are_called_as_tensorflow_serving_calls_them() -> None:
+    assert [state.value for state in HarnessState] == [
+        "new",
+        "load-requested",
+        "load-approved",
+        "loading",
+        "ready",
+        "unload-requested",
+        "quiescing",
+        "quiesced",
+        "unloading",
+        "disabled",
+        "error",
+    ]
+    assert {state.name: int(state) for state in PublicState} == {
+        "START": 10,
+        "LOADING": 20,
+        "AVAILABLE": 30,
+        "UNLOADING": 40,
+        "END": 50,
+    }
+
+
 @pytest.mark.parametrize(("start", "to"), [(a, b) for a in HarnessState for b in HarnessState if (a, b) not in TRANSITIONS])
 def test_refuses_every_step_that_is_not_in_the_table(start: HarnessState, to: HarnessState) -> None:
     harness = LoaderHarness(version(1), state=start)

@@ -2,7 +2,6 @@ from __future__ import annotations
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from cluster.core import metric_catalog as catalog
 from cluster.core.metric_catalog import METRICS
 from cluster.core.metrics import (
     MAX_CELLS_PER_METRIC,
@@ -122,15 +121,32 @@ class TestPrometheusText:
 
 
 def test_tf_serving_has_these_names_labels_and_buckets() -> None:
-    assert (catalog.REQUEST_COUNT.name, catalog.REQUEST_COUNT.labels) == (
-        ":tensorflow:serving:request_count",
-        ("model_name", "status"),
-    )
-    latency = catalog.REQUEST_LATENCY
-    assert (latency.name, latency.labels) == (":tensorflow:serving:request_latency", ("model_name", "API", "entrypoint"))
-    assert [f"{bound:g}" for bound in latency.bounds[:4]] == ["10", "18", "32.4", "58.32"]
-    assert len(latency.bounds) == 33
-    assert catalog.RUNTIME_LATENCY.labels == ("model_name", "API", "runtime")
-    assert catalog.QUEUING_LATENCY.name == ":tensorflow:serving:batching_session:queuing_latency"
-    assert catalog.QUEUING_LATENCY.bounds == exponential(100, 1.2, 52)
-    assert catalog.LOAD_ATTEMPT_COUNT.name == ":tensorflow:cc:saved_model:load_attempt_count"
+    latency, sizes = exponential(10, 1.8, 33), exponential(1, 2, 14)
+    assert [f"{bound:g}" for bound in latency[:4]] == ["10", "18", "32.4", "58.32"]
+    expected: dict[str, tuple[Kind, tuple[str, ...], tuple[float, ...]]] = {
+        ":tensorflow:serving:request_count": (Kind.COUNTER, ("model_name", "status"), ()),
+        ":tensorflow:serving:request_latency": (Kind.HISTOGRAM, ("model_name", "API", "entrypoint"), latency),
+        ":tensorflow:serving:runtime_latency": (Kind.HISTOGRAM, ("model_name", "API", "runtime"), latency),
+        ":tensorflow:serving:request_example_counts": (Kind.HISTOGRAM, ("model",), sizes),
+        ":tensorflow:serving:request_example_count_total": (Kind.COUNTER, ("model",), ()),
+        ":tensorflow:serving:request_log_count": (Kind.COUNTER, ("model_name", "status_code"), ()),
+        ":tensorflow:serving:model_warmup_latency": (Kind.HISTOGRAM, ("model_path", "status"), latency),
+        ":tensorflow:serving:model_warmup_records_read": (Kind.COUNTER, ("model_path", "status"), ()),
+        ":tensorflow:serving:batching_session:queuing_latency": (
+            Kind.HISTOGRAM,
+            ("thread_pool_name",),
+            exponential(100, 1.2, 52),
+        ),
+        ":tensorflow:serving:batching_session:wrapped_run_count": (Kind.COUNTER, (), ()),
+        ":tensorflow:serving:batching_session:padding_size": (Kind.HISTOGRAM, ("execution_batch_size",), sizes),
+        ":tensorflow:serving:batching_session:input_batch_size": (Kind.HISTOGRAM, (), sizes),
+        ":tensorflow:serving:batching_session:processed_batch_size": (Kind.HISTOGRAM, (), sizes),
+        ":tensorflow:serving:mlmd_map": (Kind.GAUGE, ("model_name", "version"), ()),
+        ":tensorflow:cc:saved_model:load_attempt_count": (Kind.COUNTER, ("model_path", "status"), ()),
+        ":tensorflow:cc:saved_model:load_latency": (Kind.COUNTER, ("model_path",), ()),
+        ":tensorflow:core:graph_runs": (Kind.COUNTER, (), ()),
+        ":tensorflow:core:graph_run_time_usecs": (Kind.COUNTER, (), ()),
+        ":tensorflow:core:direct_session_runs": (Kind.COUNTER, (), ()),
+    }
+    theirs = [metric for metric in METRICS if not metric.name.startswith("aspired_")]
+    assert {metric.name: (metric.kind, metric.labels, metric.bounds) for metric in theirs} == expected

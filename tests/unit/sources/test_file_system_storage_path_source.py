@@ -64,14 +64,22 @@ class TestPolicies:
             storage.put(BASE, child)
         assert list(polled(source_of(storage, All()), 0) or {}) == [1, 2, 3]
 
-    def test_specific_takes_those_listed_that_are_there(self, storage: FakeStorage) -> None:
+    def test_specific_takes_those_listed_that_are_there_and_warns_of_others(
+        self, storage: FakeStorage, caplog: pytest.LogCaptureFixture
+    ) -> None:
         for child in ("1", "2", "3"):
             storage.put(BASE, child)
         assert list(polled(source_of(storage, Specific(frozenset({1, 3, 7}))), 0) or {}) == [1, 3]
+        assert [record.getMessage() for record in caplog.records] == [f"versions [7] of model m are not in {BASE}"]
 
-    def test_specific_with_nothing_listed_aspires_nothing(self, storage: FakeStorage) -> None:
+    def test_specific_with_nothing_listed_aspires_nothing_and_warns(
+        self, storage: FakeStorage, caplog: pytest.LogCaptureFixture
+    ) -> None:
         storage.put(BASE, "1")
         assert polled(source_of(storage, Specific(frozenset())), 0) == {}
+        assert [record.getMessage() for record in caplog.records] == [
+            "model m lists no specific versions: nothing of it is served"
+        ]
 
 
 class TestNames:

@@ -50,8 +50,8 @@ class World:
         for each in sockets:
             each.close()
         self.channels: list[GatedChannel] = []
-        ports = {"rest_api_port": self.rest_port, "grpc_port": self.grpc_port}
-        self.options = FrontendOptions(host=HOST, **{**ports, **options})
+        defaults = {"host": HOST, "rest_api_port": self.rest_port, "grpc_port": self.grpc_port}
+        self.options = FrontendOptions(**{**defaults, **options})
         self.frontend = Frontend(self.options, self._channel, FakeServerControl())
 
     async def start(self) -> None:
@@ -232,6 +232,26 @@ async def test_a_protocol_is_off_without_its_port() -> None:
     (await asyncio.open_connection(HOST, world.rest_port))[1].close()
     with pytest.raises(ConnectionRefusedError):
         await asyncio.open_connection(HOST, world.grpc_port)
+    await world.frontend.drain(PATIENCE_S)
+
+
+def has_ipv6() -> bool:
+    """Python may have it, and the machine not."""
+    try:
+        with socket.socket(socket.AF_INET6) as probe:
+            probe.bind(("::1", 0))
+    except OSError:
+        return False
+    return True
+
+
+@pytest.mark.skipif(not has_ipv6(), reason="this machine has no IPv6")
+async def test_an_ipv6_host_takes_both_families() -> None:
+    world = World(host="::")
+    await world.start()
+    for port in (world.rest_port, world.grpc_port):
+        for address in (HOST, "::1"):
+            (await asyncio.open_connection(address, port))[1].close()
     await world.frontend.drain(PATIENCE_S)
 
 

@@ -3,9 +3,11 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from pathlib import Path
 
 import grpc
 import pytest
+from grpc.aio import insecure_channel
 
 from cluster.core.servable_id import ServableId
 from cluster.core.serving_map import Endpoint, ServableEntry, ServingMap
@@ -32,6 +34,18 @@ async def test_channel_arguments_win_over_ours() -> None:
         with pytest.raises(grpc.RpcError) as raised:
             await channel.unary_unary(STATUS, bytes, bytes)(b"a" * 100)
         assert raised.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+
+
+async def test_a_unix_socket_is_served_beside_the_port_and_without_it(tmp_path: Path) -> None:
+    address = f"unix:{tmp_path / 'grpc'}"
+    async with grpc_frontend(grpc_socket_path=str(tmp_path / "grpc")) as (_, port, _), insecure_channel(address) as local:
+        for channel in (port, local):
+            with pytest.raises(grpc.RpcError, match="Missing ModelSpec"):
+                await channel.unary_unary(STATUS, bytes, bytes)(b"")
+    alone = {"grpc_port": 0, "grpc_socket_path": str(tmp_path / "grpc")}
+    async with grpc_frontend(**alone), insecure_channel(address) as local:
+        with pytest.raises(grpc.RpcError, match="Missing ModelSpec"):
+            await local.unary_unary(STATUS, bytes, bytes)(b"")
 
 
 async def test_cancelled_and_expired_calls_leave_nothing_behind(

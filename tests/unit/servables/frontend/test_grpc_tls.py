@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -87,6 +88,14 @@ def test_clients_with_a_certificate_of_the_authority_are_let_in(mutual: Sequence
 @pytest.mark.parametrize("own", [None, STRANGER], ids=["none", "another authority's"])
 def test_clients_with_no_such_certificate_are_kept_out(mutual: Sequence[str], own: Certificate | None) -> None:
     assert all(refused(address, credentials(own)) for address in mutual)
+
+
+def test_rest_stays_in_plain_text() -> None:
+    with local_frontend(ssl_config=ssl_config(client_verify=True)) as server:
+        connection = http.client.HTTPConnection("127.0.0.1", server.rest_port, timeout=PATIENCE_S)
+        connection.request("GET", "/v1/models/half_plus_two")
+        assert connection.getresponse().status == 200
+        connection.close()
 
 
 def test_our_client_shows_its_certificate(mutual: Sequence[str], tmp_path: Path) -> None:
