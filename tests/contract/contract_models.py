@@ -21,8 +21,9 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from google.protobuf.message import DecodeError
 
-from cluster.core.errors import Code, Status, error_for
+from cluster.core.errors import Code, InvalidArgument, Status, error_for
 from cluster.core.metrics import MetricCells
 from cluster.core.request_logging import RequestLogging
 from cluster.core.servable_id import ServableId
@@ -71,18 +72,32 @@ def _signature(
 
 
 def _x_of(serialized: Any) -> np.ndarray[Any, Any]:
-    features = [Example.FromString(example).features.feature["x"].float_list.value for example in serialized]
+    try:
+        examples = [Example.FromString(example) for example in serialized.reshape(-1)]
+    except DecodeError as error:
+        raise InvalidArgument(f"The model says: {error}") from error
+    features = [example.features.feature["x"].float_list.value for example in examples]
     return np.array([values[0] if values else 0.0 for values in features], np.float32)
 
 
 def _half_plus_two(inputs: Mapping[str, Any]) -> dict[str, Any]:
     x = inputs["x"] if "x" in inputs else _x_of(inputs["inputs"])
-    y = (x / 2 + 2).astype(np.float32)
-    return {"y": y, "outputs": y, "scores": y.reshape(-1, 1), "nothing": y[:0]}
+    y = np.asarray(x / 2 + 2, np.float32)
+    return {"y": y, "outputs": y, "scores": y.reshape(-1, 1), "nothing": y.reshape(-1)[:0]}
+
+
+def _sums(inputs: Mapping[str, Any]) -> dict[str, Any]:
+    a, b = inputs["a"], inputs["b"]
+    if a.shape != b.shape:
+        raise InvalidArgument(f"The model says that {a.shape} is not {b.shape}.")
+    return {"sum": np.asarray(a + b.astype(np.float32)), "b_plus_one": np.asarray(b + 1)}
 
 
 def _failing(inputs: Mapping[str, Any]) -> dict[str, Any]:
-    code = Code(int(inputs["code"][0]))
+    codes = inputs["code"].reshape(-1)
+    if codes.size == 0 or codes[0] not in set(Code) - {Code.OK}:
+        raise InvalidArgument("The model says that this is no error's code.")
+    code = Code(int(codes[0]))
     raise error_for(code, f"The model says {code.name}.")
 
 
@@ -91,7 +106,7 @@ _TYPES = {
     for name in ("float", "double", "int8", "uint8", "int32", "int64", "uint64", "bool", "string", "half", "complex64")
 }
 
-_SIGNATURES: Mapping[str, Mapping[str, Signature]] = {
+MODELS: Mapping[str, Mapping[str, Signature]] = {
     "half_plus_two": {
         "serving_default": _signature({"x": _FLOAT}, {"y": _FLOAT}),
         "classify_x_to_y": _signature({"inputs": _STRING}, {"scores": _FLOAT}, method_name=CLASSIFY_METHOD_NAME),
@@ -109,7 +124,7 @@ _SIGNATURES: Mapping[str, Mapping[str, Signature]] = {
 
 _FUNCTIONS: Mapping[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
     "half_plus_two": _half_plus_two,
-    "sums": lambda inputs: {"sum": inputs["a"] + inputs["b"].astype(np.float32), "b_plus_one": inputs["b"] + 1},
+    "sums": _sums,
     "strings": lambda inputs: {"text": inputs["text"], "image_bytes": inputs["text"]},
     "defaults": lambda inputs: {"y": inputs["x"] + inputs["bias"]},
     "types": lambda inputs: {"y": inputs["x"]},
@@ -120,9 +135,9 @@ _FUNCTIONS: Mapping[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
 
 def _serving_map() -> ServingMap:
     endpoint = Endpoint("local", "local", "local", 1)
-    versions = [ServableId(name, 1) for name in _SIGNATURES] + [ServableId("half_plus_two", 2)]
+    versions = [ServableId(name, 1) for name in MODELS] + [ServableId("half_plus_two", 2)]
     entries = {
-        servable: ServableEntry(servable, (endpoint,), encode_signatures(_SIGNATURES[servable.name])) for servable in versions
+        servable: ServableEntry(servable, (endpoint,), encode_signatures(MODELS[servable.name])) for servable in versions
     }
     states = [ServableState(servable, PublicState.AVAILABLE) for servable in versions]
     failed = Status(Code.INTERNAL, "the files are damaged")
@@ -195,7 +210,7 @@ class ContractServer:
     def _servable(self, name: str) -> Servable:
         if self._models is not None:
             return self._models[name]
-        return FakeServable(_FUNCTIONS[name], signatures=_SIGNATURES[name])
+        return FakeServable(_FUNCTIONS[name], signatures=MODELS[name])
 
     def _run(self, coroutine: Any) -> None:
         asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(60)
@@ -203,7 +218,7 @@ class ContractServer:
 
 def half_plus_two() -> FakeServable:
     """The model of that name, for a runner of the test's own."""
-    return FakeServable(_half_plus_two, signatures=_SIGNATURES["half_plus_two"])
+    return FakeServable(_half_plus_two, signatures=MODELS["half_plus_two"])
 
 
 @contextlib.contextmanager
