@@ -71,7 +71,8 @@ def _signature(
     )
 
 
-def _x_of(serialized: Any) -> np.ndarray[Any, Any]:
+def x_of(serialized: Any) -> np.ndarray[Any, Any]:
+    """The feature `x` of serialized tf.Examples, 0 where there is none."""
     try:
         examples = [Example.FromString(example) for example in serialized.reshape(-1)]
     except DecodeError as error:
@@ -81,7 +82,7 @@ def _x_of(serialized: Any) -> np.ndarray[Any, Any]:
 
 
 def _half_plus_two(inputs: Mapping[str, Any]) -> dict[str, Any]:
-    x = inputs["x"] if "x" in inputs else _x_of(inputs["inputs"])
+    x = inputs["x"] if "x" in inputs else x_of(inputs["inputs"])
     y = np.asarray(x / 2 + 2, np.float32)
     return {"y": y, "outputs": y, "scores": y.reshape(-1, 1), "nothing": y.reshape(-1)[:0]}
 
@@ -146,20 +147,20 @@ def _serving_map() -> ServingMap:
     return ServingMap(entries=entries, states=tuple(states), labels=labels, accepting=True)
 
 
-def _serving_map_of(models: Mapping[str, Servable]) -> ServingMap:
+def _serving_map_of(models: Mapping[str, Servable], version: int) -> ServingMap:
     endpoint = Endpoint("local", "local", "local", 1)
-    signatures = {ServableId(name, 1): encode_signatures(servable.signatures) for name, servable in models.items()}
+    signatures = {ServableId(name, version): encode_signatures(servable.signatures) for name, servable in models.items()}
     entries = {servable: ServableEntry(servable, (endpoint,), encoded) for servable, encoded in signatures.items()}
     states = tuple(ServableState(servable, PublicState.AVAILABLE) for servable in entries)
     return ServingMap(entries=entries, states=states, accepting=True)
 
 
 class ContractServer:
-    """The frontend of the models above, or of version 1 of others, on an event loop in a thread of its own."""
+    """The frontend of the models above, or of one version of others, on an event loop in a thread of its own."""
 
-    def __init__(self, models: Mapping[str, Servable] | None = None, **options: Any) -> None:
+    def __init__(self, models: Mapping[str, Servable] | None = None, version: int = 1, **options: Any) -> None:
         self._models = models
-        self._map = _serving_map() if models is None else _serving_map_of(models)
+        self._map = _serving_map() if models is None else _serving_map_of(models, version)
         self.rest_port, self.grpc_port = free_ports(2)
         self._options = FrontendOptions(host=HOST, rest_api_port=self.rest_port, grpc_port=self.grpc_port, **options)
         self.control = FakeServerControl(available=self._map.entries)
@@ -222,8 +223,8 @@ def half_plus_two() -> FakeServable:
 
 
 @contextlib.contextmanager
-def contract_server(models: Mapping[str, Servable] | None = None, **options: Any) -> Iterator[ContractServer]:
-    server = ContractServer(models, **options)
+def contract_server(models: Mapping[str, Servable] | None = None, version: int = 1, **options: Any) -> Iterator[ContractServer]:
+    server = ContractServer(models, version, **options)
     server.start()
     yield server
     server.stop()
