@@ -107,7 +107,7 @@ _TYPES = {
     for name in ("float", "double", "int8", "uint8", "int32", "int64", "uint64", "bool", "string", "half", "complex64")
 }
 
-MODELS: Mapping[str, Mapping[str, Signature]] = {
+_SIGNATURES: Mapping[str, Mapping[str, Signature]] = {
     "half_plus_two": {
         "serving_default": _signature({"x": _FLOAT}, {"y": _FLOAT}),
         "classify_x_to_y": _signature({"inputs": _STRING}, {"scores": _FLOAT}, method_name=CLASSIFY_METHOD_NAME),
@@ -136,9 +136,9 @@ _FUNCTIONS: Mapping[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
 
 def _serving_map() -> ServingMap:
     endpoint = Endpoint("local", "local", "local", 1)
-    versions = [ServableId(name, 1) for name in MODELS] + [ServableId("half_plus_two", 2)]
+    versions = [ServableId(name, 1) for name in _SIGNATURES] + [ServableId("half_plus_two", 2)]
     entries = {
-        servable: ServableEntry(servable, (endpoint,), encode_signatures(MODELS[servable.name])) for servable in versions
+        servable: ServableEntry(servable, (endpoint,), encode_signatures(_SIGNATURES[servable.name])) for servable in versions
     }
     states = [ServableState(servable, PublicState.AVAILABLE) for servable in versions]
     failed = Status(Code.INTERNAL, "the files are damaged")
@@ -211,7 +211,7 @@ class ContractServer:
     def _servable(self, name: str) -> Servable:
         if self._models is not None:
             return self._models[name]
-        return FakeServable(_FUNCTIONS[name], signatures=MODELS[name])
+        return FakeServable(_FUNCTIONS[name], signatures=_SIGNATURES[name])
 
     def _run(self, coroutine: Any) -> None:
         asyncio.run_coroutine_threadsafe(coroutine, self._loop).result(60)
@@ -219,7 +219,7 @@ class ContractServer:
 
 def half_plus_two() -> FakeServable:
     """The model of that name, for a runner of the test's own."""
-    return FakeServable(_half_plus_two, signatures=MODELS["half_plus_two"])
+    return FakeServable(_half_plus_two, signatures=_SIGNATURES["half_plus_two"])
 
 
 @contextlib.contextmanager

@@ -24,7 +24,7 @@ from schemathesis import Case, GenerationMode, Response
 from schemathesis.specs.openapi.checks import negative_data_rejection
 from schemathesis.specs.openapi.schemas import OpenApiSchema
 
-from tests.contract.contract_models import HOST, MODELS, ContractServer, contract_server
+from tests.contract.contract_models import HOST, ContractServer, contract_server
 from tests.contract.test_rest import CASES, ask
 
 DOCUMENT: dict[str, Any] = yaml.safe_load((Path(__file__).parents[2] / "docs" / "openapi.yaml").read_text())
@@ -56,7 +56,7 @@ def narrowed() -> OpenApiSchema:
     schemas["PredictRequest"] = {
         "type": "object",
         "properties": {
-            "signature_name": {"enum": sorted({name for signatures in MODELS.values() for name in signatures})},
+            "signature_name": {"enum": ["serving_default", "classify_x_to_y", "bool", "double", "half", "int64", "string"]},
             "inputs": {"anyOf": [values, named]},
             "instances": {"anyOf": [values, {"type": "array", "items": named}]},
         },

@@ -74,8 +74,7 @@ class FakeServable(Servable):
     def run(
         self, signature_name: str, inputs: Mapping[str, Array], outputs: Sequence[str], timeout_s: float | None
     ) -> dict[str, Array]:
-        rows = next(iter(inputs.values()))
-        self.runs.append(len(rows) if rows.ndim else 1)
+        self.runs.append(len(np.atleast_1d(next(iter(inputs.values()), []))))
         self.timeouts_s.append(timeout_s)
         if self._gate is not None and self._held(inputs):
             self._gate.pass_through()
