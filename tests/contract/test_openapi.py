@@ -94,8 +94,8 @@ def resolved(kind: str, found: dict[str, Any]) -> dict[str, Any]:
     return component
 
 
-def validate(schema: dict[str, Any], text: str | bytes) -> None:
-    Draft202012Validator({**DOCUMENT, **schema}).validate(json.loads(text))
+def validate(schema: dict[str, Any], value: Any) -> None:
+    Draft202012Validator({**DOCUMENT, **schema}).validate(value)
 
 
 def assert_as_documented(operation: dict[str, Any], status: int, content_type: str, body: bytes) -> None:
@@ -104,7 +104,7 @@ def assert_as_documented(operation: dict[str, Any], status: int, content_type: s
     media_type = content_type.partition(";")[0]
     assert media_type in content
     if media_type == "application/json":
-        validate(content[media_type]["schema"], body)
+        validate(content[media_type]["schema"], json.loads(body))
 
 
 @pytest.fixture(scope="module")
@@ -159,7 +159,9 @@ def test_the_contracts_cases_are_asked_and_answered_as_documented(case: dict[str
     assert operation is not None
     if case["response"]["status"] == 200 and "body" in request:
         body = resolved("requestBodies", operation["requestBody"])
-        validate(body["content"]["application/json"]["schema"], request["body"])
+        # As the server does, without what follows the object.
+        value, _ = json.JSONDecoder().raw_decode(request["body"])
+        validate(body["content"]["application/json"]["schema"], value)
     answer = ask(server, request["method"], request["target"], request.get("body", "").encode(), request.get("headers"))
     if answer.body:
         assert_as_documented(operation, answer.status, answer.headers["Content-Type"], answer.body)
