@@ -16,9 +16,9 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from cluster.config.native_config import parse_native_config
+from cluster.config.native_config import read_native_config
 from cluster.config.native_config_text import native_form
-from cluster.core.errors import InvalidArgument
+from cluster.core.errors import InvalidArgument, PermissionDenied
 from cluster.core.metric_catalog import METRICS
 from cluster.core.prometheus_text import CONTENT_TYPE, prometheus_text
 from cluster.core.servable_state import PublicState, ServableState
@@ -77,9 +77,13 @@ class OperatorRoutes:
 
     async def _reload(self, request: HttpRequest) -> HttpResponse:
         """Answers as HandleReloadConfigRequest: once the models that are new have a version available, or have failed."""
+        if b"origin" in request.headers:
+            raise PermissionDenied("Web pages may not change what is served: a browser sent this request for one.")
         if request.body.strip():
-            text = request.body.decode(errors="replace")
-            status = await self._control.reload(parse_native_config(text, "the request's body"))
+            config = read_native_config(request.body.decode(errors="replace"), "the request's body")
+            if config.problems:
+                raise InvalidArgument("; ".join(config.problems))
+            status = await self._control.reload(config.models)
         else:
             status = await self._control.reload_models()
         if not status.ok:
