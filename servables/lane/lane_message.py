@@ -19,6 +19,7 @@ import hashlib
 import hmac
 import struct
 from collections.abc import Iterable, Sequence
+from typing import cast
 
 from servables.frame import Buffer
 
@@ -107,8 +108,7 @@ class MessageProtocol(asyncio.BufferedProtocol):
     # -- asyncio's side
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's has all its methods, not its class
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._transport = None

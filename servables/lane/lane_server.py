@@ -122,13 +122,13 @@ class _ServerConnection(MessageProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)
-        assert isinstance(transport, asyncio.WriteTransport)
+        assert self._transport is not None
         self._connections.add(self)
         if not _is_ours(transport.get_extra_info("socket")):
             logger.warning("a process of another user was refused")
             self.abort()
             return
-        transport.set_write_buffer_limits(high=0)  # so that the loop says whenever something is left to write
+        self._transport.set_write_buffer_limits(high=0)  # so that the loop says whenever something is left to write
         self._stranger = self._loop.call_later(HELLO_TIMEOUT_S, self.abort)
         self.write(Kind.CHALLENGE, 0, (self._nonce,))
 

@@ -343,7 +343,7 @@ async def test_bytes_that_are_no_frame_end_the_connection_and_nothing_else() -> 
 async def test_the_socket_is_this_users_alone_and_goes_with_the_server() -> None:
     replica = LaneReplica()
     lane = await replica.start()
-    path = Path(lane.path)
+    path = Path(lane.path)  # noqa: ASYNC240
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
     assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
     assert path.stat().st_uid == os.getuid()
