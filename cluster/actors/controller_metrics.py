@@ -31,9 +31,11 @@ class ControllerMetrics:
         self.begin(states)
 
     def refresh(self, capacity: Totals, reserved: Totals) -> None:
-        """Sets the gauges."""
+        """Sets the gauges. A model has one for every state, so that none AVAILABLE is something that can be asked for."""
+        versions = Counter((servable.name, state.name) for servable, state in self._states.items())
+        names = {servable.name for servable in self._states}
         self.cells.set_gauges(
-            catalog.VERSIONS, Counter((servable.name, state.name) for servable, state in self._states.items())
+            catalog.VERSIONS, {(name, state.name): versions[name, state.name] for name in names for state in PublicState}
         )
         self.cells.set_gauges(catalog.RESOURCE_CAPACITY, _levels(capacity))
         self.cells.set_gauges(catalog.RESOURCE_RESERVED, _levels(reserved))

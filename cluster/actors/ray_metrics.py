@@ -22,26 +22,30 @@ class RayMetrics:
     """
 
     def __init__(self) -> None:
-        self._mirrored: dict[CellKey, Value] = {}
+        self._counted: dict[CellKey, Value] = {}
+        self._gauges: set[CellKey] = set()
         self._metrics: dict[str, Any] = {}
 
     def update(self, changes: Mapping[CellKey, Value]) -> None:
-        """Takes the values that have changed, each as a whole."""
-        for key, value in changes.items():
+        """Takes what `MetricCells.changes` returns. A gauge that is no more is zero, for Ray forgets none."""
+        gauges = {key for key in changes if _METRICS[key.metric].kind is Kind.GAUGE}
+        gone: dict[CellKey, Value] = dict.fromkeys(self._gauges - gauges, (0,))
+        self._gauges = gauges
+        for key, value in (gone | dict(changes)).items():
             metric = _METRICS[key.metric]
             tags = {name: label or "-" for name, label in zip(metric.labels, key.labels, strict=True)}
             name = _ray_name(metric.name)
-            before = self._mirrored.get(key, (0,) * len(value))
-            self._mirrored[key] = value
-            match metric.kind:
-                case Kind.GAUGE:
-                    self._metric(metrics.Gauge, name, metric.help, metric.labels).set(value[0], tags)
-                case Kind.COUNTER:
-                    self._grow(name, metric.help, metric.labels, value[0] - before[0], tags)
-                case Kind.HISTOGRAM:
-                    observations = sum(value[1:]) - sum(before[1:])
-                    self._grow(name + "_sum", metric.help, metric.labels, value[0] - before[0], tags)
-                    self._grow(name + "_observations", metric.help, metric.labels, observations, tags)
+            if metric.kind is Kind.GAUGE:
+                self._metric(metrics.Gauge, name, metric.help, metric.labels).set(value[0], tags)
+                continue
+            before = self._counted.get(key, (0,) * len(value))
+            self._counted[key] = value
+            if metric.kind is Kind.COUNTER:
+                self._grow(name, metric.help, metric.labels, value[0] - before[0], tags)
+            else:
+                observations = sum(value[1:]) - sum(before[1:])
+                self._grow(name + "_sum", metric.help, metric.labels, value[0] - before[0], tags)
+                self._grow(name + "_observations", metric.help, metric.labels, observations, tags)
 
     def _grow(self, name: str, help: str, labels: tuple[str, ...], amount: float, tags: dict[str, str]) -> None:
         if amount > 0:

@@ -125,19 +125,22 @@ class MetricCells:
         return cell
 
     def set_gauges(self, metric: Metric, levels: Mapping[_Labels, float]) -> None:
-        """Sets a gauge for each of the label values; those of the metric that are not named any more go to zero."""
-        for key, cell in list(self._cells.items()):
-            if key.metric == metric.name and key.labels not in levels and isinstance(cell, Gauge):
-                cell.set(0)
+        """These are all the gauges of the metric: one of other label values is no more."""
+        for key in [key for key in self._cells if key.metric == metric.name]:
+            del self._cells[key]
+        self._cells_of.pop(metric.name, None)
         for labels, level in levels.items():
-            self.gauge(metric, *labels).set(level)
+            gauge = self.gauge(metric, *labels)
+            gauge.set(gauge.level + level)  # those that are counted together add up
 
     def changes(self) -> dict[CellKey, Value]:
-        """The values, each as a whole, that are not what the last call returned."""
+        """All gauges; and the values of the rest, each as a whole, that are not what the last call returned."""
         changed = {}
         for key, cell in list(self._cells.items()):
             value = cell.value()
-            if self._reported.get(key) != value:
+            if isinstance(cell, Gauge):
+                changed[key] = value
+            elif self._reported.get(key) != value:
                 changed[key] = self._reported[key] = value
         return changed
 

@@ -17,7 +17,8 @@ FOLD_AFTER_S = 600.0
 @dataclass(slots=True)
 class _Process:
     heard_at: float
-    values: dict[CellKey, Value] = field(default_factory=dict)
+    counts: dict[CellKey, Value] = field(default_factory=dict)
+    gauges: dict[CellKey, Value] = field(default_factory=dict)
 
 
 class MetricsAggregate:
@@ -36,10 +37,11 @@ class MetricsAggregate:
         self._restored_until = 0.0
 
     def report(self, process: str, changes: Mapping[CellKey, Value], now: float) -> None:
-        """Takes the values of a process that have changed since its last report."""
+        """Takes all gauges of a process, and of its counts those that have changed since its last report."""
         held = self._processes.setdefault(process, _Process(now))
         held.heard_at = now
-        held.values.update(changes)
+        held.gauges = {key: value for key, value in changes.items() if key.metric in self._gauges}
+        held.counts.update((key, value) for key, value in changes.items() if key.metric not in self._gauges)
 
     def live(self, now: float) -> tuple[str, ...]:
         """The processes whose lease runs."""
@@ -50,9 +52,10 @@ class MetricsAggregate:
         self._fold(now)
         sums = dict(self._gone)
         for process in self._processes.values():
-            alive = now - process.heard_at <= self._lease_s
-            for key, value in process.values.items():
-                if alive or key.metric not in self._gauges:
+            for key, value in process.counts.items():
+                _add(sums, key, value)
+            if now - process.heard_at <= self._lease_s:
+                for key, value in process.gauges.items():
                     _add(sums, key, value)
         if self._restored:
             self._join_restored(sums, now)
@@ -84,9 +87,8 @@ class MetricsAggregate:
 
     def _fold(self, now: float) -> None:
         for name in [name for name, process in self._processes.items() if now - process.heard_at > FOLD_AFTER_S]:
-            for key, value in self._processes.pop(name).values.items():
-                if key.metric not in self._gauges:
-                    _add(self._gone, key, value)
+            for key, value in self._processes.pop(name).counts.items():
+                _add(self._gone, key, value)
 
 
 def _add(sums: dict[CellKey, Value], key: CellKey, value: Value) -> None:

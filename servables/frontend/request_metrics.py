@@ -8,7 +8,7 @@ from types import TracebackType
 
 from cluster.core import metric_catalog as catalog
 from cluster.core.errors import AspiredError, Code
-from cluster.core.metrics import Counter, Histogram, MetricCells
+from cluster.core.metrics import MAX_LABEL_CHARS, Counter, Histogram, MetricCells
 
 _MICROS = 1e6
 _RUNTIME = "TF1"
@@ -30,6 +30,7 @@ class RequestMetrics:
 
     def answered(self, entrypoint: str, model_name: str, api: str, code: Code, seconds: float) -> None:
         """A request has its answer. `entrypoint` is REST or GRPC, `api` the verb or method; a REST GET has none."""
+        model_name = model_name[:MAX_LABEL_CHARS]  # clients choose it, and it is kept here too
         counter = self._counters.get((model_name, code))
         if counter is None:
             counter = self.cells.counter(catalog.REQUEST_COUNT, model_name, code.name)

@@ -21,8 +21,9 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from google.protobuf.message import DecodeError
 
-from cluster.core.errors import Code, Status, error_for
+from cluster.core.errors import Code, InvalidArgument, Status, error_for
 from cluster.core.metrics import MetricCells
 from cluster.core.request_logging import RequestLogging
 from cluster.core.servable_id import ServableId
@@ -70,19 +71,34 @@ def _signature(
     )
 
 
-def _x_of(serialized: Any) -> np.ndarray[Any, Any]:
-    features = [Example.FromString(example).features.feature["x"].float_list.value for example in serialized]
+def x_of(serialized: Any) -> np.ndarray[Any, Any]:
+    """The feature `x` of serialized tf.Examples, 0 where there is none."""
+    try:
+        examples = [Example.FromString(example) for example in serialized.reshape(-1)]
+    except DecodeError as error:
+        raise InvalidArgument(f"The model says: {error}") from error
+    features = [example.features.feature["x"].float_list.value for example in examples]
     return np.array([values[0] if values else 0.0 for values in features], np.float32)
 
 
 def _half_plus_two(inputs: Mapping[str, Any]) -> dict[str, Any]:
-    x = inputs["x"] if "x" in inputs else _x_of(inputs["inputs"])
-    y = (x / 2 + 2).astype(np.float32)
-    return {"y": y, "outputs": y, "scores": y.reshape(-1, 1), "nothing": y[:0]}
+    x = inputs["x"] if "x" in inputs else x_of(inputs["inputs"])
+    y = np.asarray(x / 2 + 2, np.float32)
+    return {"y": y, "outputs": y, "scores": y.reshape(-1, 1), "nothing": y.reshape(-1)[:0]}
+
+
+def _sums(inputs: Mapping[str, Any]) -> dict[str, Any]:
+    a, b = inputs["a"], inputs["b"]
+    if a.shape != b.shape:
+        raise InvalidArgument(f"The model says that {a.shape} is not {b.shape}.")
+    return {"sum": np.asarray(a + b.astype(np.float32)), "b_plus_one": np.asarray(b + 1)}
 
 
 def _failing(inputs: Mapping[str, Any]) -> dict[str, Any]:
-    code = Code(int(inputs["code"][0]))
+    codes = inputs["code"].reshape(-1)
+    if codes.size == 0 or codes[0] not in set(Code) - {Code.OK}:
+        raise InvalidArgument("The model says that this is no error's code.")
+    code = Code(int(codes[0]))
     raise error_for(code, f"The model says {code.name}.")
 
 
@@ -109,7 +125,7 @@ _SIGNATURES: Mapping[str, Mapping[str, Signature]] = {
 
 _FUNCTIONS: Mapping[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
     "half_plus_two": _half_plus_two,
-    "sums": lambda inputs: {"sum": inputs["a"] + inputs["b"].astype(np.float32), "b_plus_one": inputs["b"] + 1},
+    "sums": _sums,
     "strings": lambda inputs: {"text": inputs["text"], "image_bytes": inputs["text"]},
     "defaults": lambda inputs: {"y": inputs["x"] + inputs["bias"]},
     "types": lambda inputs: {"y": inputs["x"]},
@@ -131,20 +147,20 @@ def _serving_map() -> ServingMap:
     return ServingMap(entries=entries, states=tuple(states), labels=labels, accepting=True)
 
 
-def _serving_map_of(models: Mapping[str, Servable]) -> ServingMap:
+def _serving_map_of(models: Mapping[str, Servable], version: int) -> ServingMap:
     endpoint = Endpoint("local", "local", "local", 1)
-    signatures = {ServableId(name, 1): encode_signatures(servable.signatures) for name, servable in models.items()}
+    signatures = {ServableId(name, version): encode_signatures(servable.signatures) for name, servable in models.items()}
     entries = {servable: ServableEntry(servable, (endpoint,), encoded) for servable, encoded in signatures.items()}
     states = tuple(ServableState(servable, PublicState.AVAILABLE) for servable in entries)
     return ServingMap(entries=entries, states=states, accepting=True)
 
 
 class ContractServer:
-    """The frontend of the models above, or of version 1 of others, on an event loop in a thread of its own."""
+    """The frontend of the models above, or of one version of others, on an event loop in a thread of its own."""
 
-    def __init__(self, models: Mapping[str, Servable] | None = None, **options: Any) -> None:
+    def __init__(self, models: Mapping[str, Servable] | None = None, version: int = 1, **options: Any) -> None:
         self._models = models
-        self._map = _serving_map() if models is None else _serving_map_of(models)
+        self._map = _serving_map() if models is None else _serving_map_of(models, version)
         self.rest_port, self.grpc_port = free_ports(2)
         self._options = FrontendOptions(host=HOST, rest_api_port=self.rest_port, grpc_port=self.grpc_port, **options)
         self.control = FakeServerControl(available=self._map.entries)
@@ -207,8 +223,8 @@ def half_plus_two(gate: Gate | None = None) -> FakeServable:
 
 
 @contextlib.contextmanager
-def contract_server(models: Mapping[str, Servable] | None = None, **options: Any) -> Iterator[ContractServer]:
-    server = ContractServer(models, **options)
+def contract_server(models: Mapping[str, Servable] | None = None, version: int = 1, **options: Any) -> Iterator[ContractServer]:
+    server = ContractServer(models, version, **options)
     server.start()
     try:
         yield server

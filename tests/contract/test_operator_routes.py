@@ -94,11 +94,18 @@ def test_a_reload_without_a_body_reads_the_config_file_again(server: ContractSer
     assert (answer.status, json.loads(answer.body)) == (400, {"error": "there is nothing to read again"})
 
 
+def test_a_web_page_may_not_reload(server: ContractServer) -> None:
+    """Browsers send a plain POST of any page without asking first; they say that there is a page, which curl does not."""
+    answer = ask(server, "POST", "/v1/config/reload", b'{"models": []}', {"Origin": "http://elsewhere"})
+    assert answer.status == 403
+
+
 @pytest.mark.parametrize(
     ("body", "error"),
     [
         (b'{"models": [{"name": "a"}]}', "the request's body:1: models[0].base_path: "),
         (b'{"models": [{"name": "a", "base_path": "/a", "replica": 1}]}', "the request's body:1: models[0].replica: "),
+        (b'{"models": [{"name": "a"}, {"name": "b"}]}', "the request's body:1: models[0].base_path: "),
         (b"{", "the request's body:"),
         (b"\xff", "the request's body:"),
     ],
@@ -106,7 +113,9 @@ def test_a_reload_without_a_body_reads_the_config_file_again(server: ContractSer
 def test_a_config_that_cannot_be_used_is_refused_with_its_field(server: ContractServer, body: bytes, error: str) -> None:
     answer = ask(server, "POST", "/v1/config/reload", body)
     assert answer.status == 400
-    assert json.loads(answer.body)["error"].startswith(error)
+    message = json.loads(answer.body)["error"]
+    assert message.startswith(error)
+    assert message.count("base_path: ") == body.count(b'"name"') or "base_path: " not in error
 
 
 def test_a_path_that_only_begins_alike_is_not_an_operators_route(server: ContractServer) -> None:

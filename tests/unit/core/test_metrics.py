@@ -50,11 +50,27 @@ class TestCells:
             cells.histogram(HISTOGRAM).observe(value)
         assert cells.changes()[CellKey("micros")][1:] == (2, 1, 2)
 
-    def test_gauges_that_are_not_named_any_more_go_to_zero(self) -> None:
+    def test_gauges_are_reported_whether_they_have_changed_or_not(self) -> None:
+        cells = MetricCells()
+        cells.gauge(GAUGE, "a").set(3)
+        assert cells.changes() == cells.changes() == {CellKey("waiting", ("a",)): (3,)}
+
+    def test_gauges_that_are_not_named_any_more_are_no_more(self) -> None:
         cells = MetricCells()
         cells.set_gauges(GAUGE, {("a",): 3, ("b",): 1})
         cells.set_gauges(GAUGE, {("b",): 2})
-        assert cells.changes() == {CellKey("waiting", ("a",)): (0,), CellKey("waiting", ("b",)): (2,)}
+        assert cells.changes() == {CellKey("waiting", ("b",)): (2,)}
+
+    def test_gauges_that_come_and_go_for_ever_are_never_counted_together(self) -> None:
+        cells = MetricCells()
+        for number in range(MAX_CELLS_PER_METRIC + 100):
+            cells.set_gauges(GAUGE, {(f"m{number}",): 1})
+        assert cells.changes() == {CellKey("waiting", (f"m{number}",)): (1,)}
+
+    def test_too_many_gauges_add_up(self) -> None:
+        cells = MetricCells()
+        cells.set_gauges(GAUGE, {(f"m{number}",): 2 for number in range(MAX_CELLS_PER_METRIC + 100)})
+        assert cells.changes()[CellKey("waiting", (OTHER,))] == (200,)
 
     def test_label_values_that_clients_make_up_cost_bounded_memory(self) -> None:
         cells = MetricCells()

@@ -34,11 +34,18 @@ def test_a_report_that_comes_twice_counts_once() -> None:
     assert sums.sums(1) == {REQUESTS: (3,)}
 
 
-def test_what_a_report_does_not_name_has_not_changed() -> None:
+def test_counts_that_a_report_does_not_name_have_not_changed() -> None:
     sums = aggregate()
     sums.report("a", {REQUESTS: (3,), WAITING: (1,)}, 0)
     sums.report("a", {WAITING: (2,)}, 1)
     assert sums.sums(1) == {REQUESTS: (3,), WAITING: (2,)}
+
+
+def test_gauges_that_a_report_does_not_name_are_no_more() -> None:
+    sums = aggregate()
+    sums.report("a", {REQUESTS: (3,), WAITING: (1,)}, 0)
+    sums.report("a", {REQUESTS: (4,)}, 1)
+    assert sums.sums(1) == {REQUESTS: (4,)}
 
 
 @pytest.mark.parametrize("silent_s", [LEASE_S + 1, FOLD_AFTER_S + 1])
