@@ -27,6 +27,8 @@ class Epoch:
 class Lane:
     """Where one replica takes frames directly: a UNIX socket on its node, and TCP for the others (`port` 0: it does not).
 
+    `path` names the socket, a file or, where it begins with a zero byte, none.
+
     `secret` admits to it: it must get nowhere but into frontends. `encrypted`: TCP speaks TLS.
     """
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import socket
 import ssl
 from collections.abc import Sequence
 
@@ -151,7 +152,7 @@ class _LaneRoute:
             return _ClientConnection(self._servable, self._lane.secret, self._frontend_id)
 
         if self._local:
-            _, connection = await self._loop.create_unix_connection(make, self._lane.path)
+            _, connection = await self._loop.create_unix_connection(make, sock=await _connected(self._lane.path))
         else:
             tls = self._tls if self._lane.encrypted else None
             _, connection = await self._loop.create_connection(make, self._lane.host, self._lane.port, ssl=tls)
@@ -248,6 +249,17 @@ class _ClientConnection(MessageProtocol):
             if not frame.done.done():
                 frame.done.set_exception(error)
         self.on_disconnect()
+
+
+async def _connected(path: str) -> socket.socket:
+    """Made here for the same reason as the replica's (`LaneServer.start`)."""
+    connecting = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+    try:
+        await asyncio.get_running_loop().sock_connect(connecting, path)
+    except BaseException:
+        connecting.close()
+        raise
+    return connecting
 
 
 def _nothing() -> None:

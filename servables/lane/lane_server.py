@@ -11,6 +11,7 @@ import shutil
 import socket
 import ssl
 import struct
+import sys
 import tempfile
 from collections.abc import Iterable
 from typing import Protocol
@@ -32,6 +33,7 @@ from servables.runner import OnReply, Submission
 
 HELLO_TIMEOUT_S = 5.0
 _SECRET_BYTES = 32
+_SOCKETS_WITHOUT_FILES = sys.platform == "linux"
 _UCRED = struct.Struct("3i")
 
 logger = logging.getLogger(__name__)
@@ -56,8 +58,7 @@ class LaneWork(Protocol):
 class LaneServer:
     """Listens on a UNIX socket for frontends on the same node, and on TCP for the others. On one event loop.
 
-    The socket lies in a directory that only this user may enter, and takes processes of this user alone. On either, a frontend
-    has to know the secret that is in the serving map.
+    The UNIX socket takes processes of this user alone. On either, a frontend has to know the secret that is in the serving map.
     """
 
     def __init__(self, replica_id: str, work: LaneWork) -> None:
@@ -71,10 +72,11 @@ class LaneServer:
     async def start(self, node_id: str, host: str, tls: ssl.SSLContext | None = None) -> Lane:
         """Listens, and says where. `host` is the address under which other nodes know this one; empty: no TCP."""
         loop = asyncio.get_running_loop()
-        self._directory = tempfile.mkdtemp(prefix="aspired-lane-")
-        path = os.path.join(self._directory, "lane")
-        self._servers.append(await loop.create_unix_server(self._connection, path))
-        os.chmod(path, 0o600)
+        path = self._path()
+        # Made here, since uvloop cuts the name of a socket without a file at its first byte.
+        listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_NONBLOCK)
+        listening.bind(path)
+        self._servers.append(await loop.create_unix_server(self._connection, sock=listening))
         port = 0
         if host:
             server = await loop.create_server(self._connection, host, 0, ssl=tls)
@@ -90,6 +92,13 @@ class LaneServer:
             connection.abort()
         if self._directory:
             await asyncio.to_thread(shutil.rmtree, self._directory, ignore_errors=True)
+
+    def _path(self) -> str:
+        """Where there are sockets without files, one of these: a replica that is killed leaves none behind."""
+        if _SOCKETS_WITHOUT_FILES:
+            return f"\0aspired-lane-{secrets.token_hex(16)}"
+        self._directory = tempfile.mkdtemp(prefix="aspired-lane-")  # this user's alone
+        return os.path.join(self._directory, "lane")
 
     def _connection(self) -> _ServerConnection:
         return _ServerConnection(self._work, self._secret, self._connections)
@@ -211,7 +220,7 @@ class _ServerConnection(MessageProtocol):
 
 def _is_ours(peer: socket.socket | None) -> bool:
     """Whether the process at the other end of a UNIX socket is this user's; TCP cannot tell."""
-    if peer is None or peer.family != socket.AF_UNIX:
-        return True
+    if peer is None or peer.family != socket.AF_UNIX or not _SOCKETS_WITHOUT_FILES:
+        return True  # elsewhere the directory keeps others out
     _, user, _ = _UCRED.unpack(peer.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, _UCRED.size))
     return bool(user == os.getuid())

@@ -6,12 +6,12 @@ import asyncio
 import contextlib
 import os
 import random
+import socket
 import ssl
 import stat
 import struct
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -26,6 +26,7 @@ from servables.deployment.gated_runner import GatedRunner
 from servables.deployment.replica_gate import ReplicaGate
 from servables.direct_runner import DirectRunner
 from servables.frontend.frame_channel import FrameChannel, OnReplies
+from servables.lane import lane_server
 from servables.lane.lane_channel import LaneChannel
 from servables.lane.lane_message import Kind, MessageProtocol, signature
 from servables.lane.lane_server import LaneServer
@@ -118,9 +119,11 @@ async def served(
     replica = LaneReplica()
     await replica.start(server)
     await replica.connect(node_id, client)
-    yield replica
-    await replica.channel.close()
-    await replica.close()
+    try:
+        yield replica
+    finally:
+        await replica.channel.close()
+        await replica.close()
 
 
 class TestOnTheNode(FrameChannelConformance):
@@ -267,9 +270,17 @@ class _Client(MessageProtocol):
         self._transport.resume_reading()
 
 
+async def connect(lane: Lane) -> _Client:
+    connecting = socket.socket(socket.AF_UNIX)
+    connecting.setblocking(False)
+    connecting.connect(lane.path)
+    _, client = await asyncio.get_running_loop().create_unix_connection(_Client, sock=connecting)
+    return client
+
+
 async def stranger(lane: Lane) -> tuple[_Client, bytes]:
     """Its connection, and the nonce that it is to sign."""
-    _, client = await asyncio.get_running_loop().create_unix_connection(_Client, lane.path)
+    client = await connect(lane)
     kind, nonce = await asyncio.wait_for(client.received.get(), PATIENCE_S)
     assert kind is Kind.CHALLENGE
     return client, nonce
@@ -340,15 +351,30 @@ async def test_bytes_that_are_no_frame_end_the_connection_and_nothing_else() -> 
         assert (await Sent(replica.channel, [call(1, 4)]).end())[1].status.ok
 
 
-async def test_the_socket_is_this_users_alone_and_goes_with_the_server() -> None:
+async def test_a_socket_leaves_no_file_behind() -> None:
     replica = LaneReplica()
     lane = await replica.start()
-    path = Path(lane.path)  # noqa: ASYNC240
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600
-    assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
-    assert path.stat().st_uid == os.getuid()
+    assert lane.path.startswith("\0")
     await replica.close()
-    assert not path.parent.exists()
+
+
+async def test_where_sockets_are_files_they_are_this_users_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lane_server, "_SOCKETS_WITHOUT_FILES", False)
+    async with served() as replica:
+        directory = os.path.dirname(replica.lane.path)
+        found = os.stat(directory)
+        assert (stat.S_IMODE(found.st_mode), found.st_uid) == (0o700, os.getuid())
+        assert (await Sent(replica.channel, [call(1, 4)]).end())[1].status.ok
+    with pytest.raises(FileNotFoundError):
+        os.stat(directory)
+
+
+async def test_processes_of_other_users_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with served() as replica:
+        monkeypatch.setattr(os, "getuid", lambda: 12345)  # as seen by the replica
+        client = await connect(replica.lane)
+        await asyncio.wait_for(client.gone.wait(), PATIENCE_S)
+        assert client.received.empty()
 
 
 async def test_the_secret_is_in_no_text() -> None:
@@ -371,14 +397,15 @@ async def test_without_tcp_another_node_has_no_lane() -> None:
     await replica.close()
 
 
-async def test_a_replica_that_is_away_is_tried_again() -> None:
+async def test_a_replica_that_cannot_be_reached_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lane_server, "_SOCKETS_WITHOUT_FILES", False)
     replica = LaneReplica()
     lane = await replica.start()
     away = replace(lane, path=lane.path + "-later")
     channel = LaneChannel(entry(away), "frontend", "node", replica.fallback)
     with pytest.raises(NotServing, match="there is no lane"):
         await Sent(channel, [call(1, 4)]).end()
-    Path(lane.path).rename(away.path)
+    os.rename(lane.path, away.path)
     await connected(channel)
     assert (await Sent(channel, [call(2, 4)]).end())[2].status.ok
     await channel.close()
