@@ -19,8 +19,8 @@ class GatedRunner:
         self._metrics = metrics
         self._on_quiesced = on_quiesced
 
-    def enter(self, calls: int, size_bytes: int) -> None:
-        self._metrics.request(size_bytes, calls)
+    def enter(self, calls: int, size_bytes: int, channel: str = "lane") -> None:
+        self._metrics.request(size_bytes, calls, channel)
         self._gate.enter(calls)
 
     def submit(self, call: Call, on_reply: OnReply) -> Submission:

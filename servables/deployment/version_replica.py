@@ -132,7 +132,7 @@ class VersionReplica:
         """Runs a frame's calls; yields frames of replies as calls are done, in any order, until each has its reply."""
         calls = decode_calls(frame if isinstance(frame, bytes) else frame.data)
         try:
-            self._work.enter(len(calls), len(frame))
+            self._work.enter(len(calls), len(frame), "handle")
         except NotServing:
             yield NOT_SERVING
             return
