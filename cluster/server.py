@@ -24,6 +24,7 @@ from cluster.actors.controller_actor import ControllerActor, ControllerOptions, 
 from cluster.actors.manager_actor import ManagerActor
 from cluster.actors.model_config_store import ModelConfigStore
 from cluster.actors.source_actor import SourceActor, WatchedModels
+from cluster.config.lane_options import LaneOptions
 from cluster.config.names import NAMESPACE, controller_name, manager_name, source_name
 from cluster.config.server_config import ModelConfigFile, ServerConfig
 from cluster.config.server_options import ServerOptions
@@ -121,6 +122,7 @@ class Server:
             config.batching,
             warmup_options(options),
             per_version_batching=options.enable_per_model_batching_parameters,
+            lanes=LaneOptions(options.direct_lanes, across_nodes=options.ray_address != "local"),
             logs=options.log_options,
         )
         fleet = ServeFrontendFleet(

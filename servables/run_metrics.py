@@ -87,12 +87,12 @@ class FrameMetrics:
     def __init__(self, cells: MetricCells) -> None:
         self._request_bytes = cells.histogram(catalog.FRAME_BYTES, "request")
         self._reply_bytes = cells.histogram(catalog.FRAME_BYTES, "reply")
-        self._calls = cells.histogram(catalog.FRAME_CALLS)
+        self._cells = cells
 
-    def request(self, size_bytes: int, calls: int) -> None:
-        """A frame of so many calls has come."""
+    def request(self, size_bytes: int, calls: int, channel: str) -> None:
+        """A frame of so many calls has come; `channel` is the way that it took: lane or handle."""
         self._request_bytes.observe(size_bytes)
-        self._calls.observe(calls)
+        self._cells.histogram(catalog.FRAME_CALLS, channel).observe(calls)
 
     def reply(self, size_bytes: int) -> None:
         """A frame of replies goes back."""

@@ -22,7 +22,7 @@ from cluster.actors.serving_map_feed import ServingMapFeed
 from cluster.config.log_options import LogOptions, configure_logging
 from cluster.core import metric_catalog as catalog
 from cluster.core.acknowledgements import FrontendReport
-from cluster.core.errors import AspiredError, Internal
+from cluster.core.errors import AspiredError, Cancelled, Internal
 from cluster.core.events import (
     CapacityChanged,
     ClusterObserved,
@@ -248,8 +248,9 @@ class ManagerActor:
             self._managed[servable] = _Managed(load, loader, ObservedPhase.QUIESCING)
         elif ReplicaPhase.READY in phases:
             managed = self._managed[servable] = _Managed(load, loader, ObservedPhase.READY)
-            self._route(servable, await managed.loader.place(load.slots))
-            self._spawn(self._complete(servable, managed))
+            loaded = await managed.loader.place(load.slots)
+            self._route(servable, loaded)
+            self._spawn(self._follow(servable, managed, loaded))
         else:
             managed = self._managed[servable] = _Managed(load, loader, ObservedPhase.LOADING)
             self._chain(managed, self._load(managed))
@@ -316,7 +317,9 @@ class ManagerActor:
             loaded = await managed.loader.load(managed.load.slots)
             if managed.phase is ObservedPhase.LOADING:
                 managed.phase = ObservedPhase.READY
-                await self._feed.acknowledged(self._route(servable, loaded))
+                epoch = self._route(servable, loaded)
+                self._spawn(self._follow(servable, managed, loaded))
+                await self._feed.acknowledged(epoch)
         except Exception as error:  # every failure of a load is this version's alone, and is told
             self._forget(servable, managed)
             if not isinstance(error, AspiredError):
@@ -332,13 +335,17 @@ class ManagerActor:
     async def _place(self, managed: _Managed, place: Place) -> None:
         if managed.phase is ObservedPhase.READY:
             self._route(place.id, await managed.loader.place(place.slots))
-            self._spawn(self._complete(place.id, managed))
 
-    async def _complete(self, servable: ServableId, managed: _Managed) -> None:
-        """Adds the replicas that come up later; beside the version's other work, which must not wait for them."""
-        loaded = await managed.loader.placed()
-        if self._managed.get(servable) is managed and managed.phase is ObservedPhase.READY:
-            self._route(servable, loaded)
+    async def _follow(self, servable: ServableId, managed: _Managed, routed: LoadedServable) -> None:
+        """Routes to the replicas as they come and go, for as long as the version is routed to; beside its other work."""
+        while True:
+            try:
+                routed = await managed.loader.changed(routed)
+            except Cancelled:
+                return
+            if self._managed.get(servable) is not managed or managed.phase is not ObservedPhase.READY:
+                return
+            self._route(servable, routed)
 
     async def _quiesce(self, managed: _Managed | None, quiesce: Quiesce) -> None:
         if managed is not None:

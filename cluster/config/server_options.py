@@ -323,6 +323,11 @@ class ServerOptions:
     )
 
     # Operations
+    direct_lanes: bool = flag(
+        True,
+        Group.CLUSTER,
+        "Send requests to replicas over sockets of Aspired's own; false sends all of them through Ray Serve's handles.",
+    )
     drain_timeout_s: float = flag(
         50.0,
         Group.OPERATIONS,

@@ -24,7 +24,7 @@ class Loader(ABC):
 
     Call order: `load` once; after it has returned, `place` any number of times; then `quiesce`; then `unload`. `unload` may
     come at any time, also while `load` runs (the load is cancelled and raises Cancelled) and after a load that failed. The
-    manager makes one call at a time per loader, but for `placed`, and for `unload` while `load` runs. Every method may be
+    manager makes one call at a time per loader, but for `changed`, and for `unload` while `load` runs. Every method may be
     called again after the manager has restarted with a new loader for the same version: a loader adopts what runs under
     its version's name.
     """
@@ -40,14 +40,14 @@ class Loader(ABC):
     async def place(self, slots: Sequence[Slot]) -> LoadedServable:
         """Makes the version's replicas match `slots` without disturbing those that stay.
 
-        Returns as soon as one replica answers, with those that do; `placed` waits for the others.
+        Returns as soon as one replica answers, with those that do; `changed` tells of the others.
         """
 
     @abstractmethod
-    async def placed(self) -> LoadedServable:
-        """Waits until every slot that was last asked for has a replica that answers.
+    async def changed(self, known: LoadedServable) -> LoadedServable:
+        """Waits until other replicas answer than `known` says: some come up after `place`, and in place of one that has died.
 
-        Raises Cancelled when `unload` comes first.
+        Never tells of no replica at all. Raises Cancelled when `unload` comes first.
         """
 
     @abstractmethod

@@ -81,7 +81,9 @@ FRONTENDS = _gauge("aspired_frontends", help="Frontends that live.")
 FRAME_BYTES = _histogram(
     "aspired_frame_bytes", _BYTES, "direction", help="Bytes of the frames between frontends and replicas, by request or reply."
 )
-FRAME_CALLS = _histogram("aspired_frame_calls", _SIZES, help="Requests that went to a replica in one frame.")
+FRAME_CALLS = _histogram(
+    "aspired_frame_calls", _SIZES, "channel", help="Requests that went to a replica in one frame, by lane or Serve handle."
+)
 CALLS_WAITING = _gauge("aspired_calls_waiting", "model_name", "version", help="Requests in replicas that do not run yet.")
 CALLS_RUNNING = _gauge("aspired_calls_running", "model_name", "version", help="Requests in replicas that run.")
 REPLICAS = _gauge("aspired_replicas", "model_name", "version", "phase", help="Replicas, by what they do.")

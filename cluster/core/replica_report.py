@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from cluster.core.aspired_version import AspiredVersion
 from cluster.core.errors import Status
 from cluster.core.resources import ReplicaResources, Slot
+from cluster.core.serving_map import Lane
 
 
 class ReplicaPhase(enum.Enum):
@@ -24,7 +25,7 @@ class ReplicaReport:
     """A replica's account of itself, complete each time: the manager can be rebuilt from these alone.
 
     `replica_id` is Serve's id, new for each process; `pid` is that process on node `node_id`.
-    `signatures` and `deterministic` are set from READY on (see `ServableEntry`); `status` is the error while FAILED.
+    `signatures`, `deterministic` and `lane` are set from READY on (see `ServableEntry`); `status` is the error while FAILED.
     """
 
     application: str
@@ -40,6 +41,7 @@ class ReplicaReport:
     status: Status = Status()
     signatures: bytes = b""
     deterministic: bool = False
+    lane: Lane | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -24,17 +24,37 @@ class Epoch:
 
 
 @dataclass(frozen=True, slots=True)
+class Lane:
+    """Where one replica takes frames directly: a UNIX socket on its node, and TCP for the others (`port` 0: it does not).
+
+    `path` names the socket, a file or, where it begins with a zero byte, none.
+
+    `secret` admits to it: it must get nowhere but into frontends. `encrypted`: TCP speaks TLS.
+    """
+
+    replica_id: str
+    node_id: str
+    path: str
+    host: str
+    port: int
+    secret: bytes = field(repr=False)
+    encrypted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Endpoint:
     """Where frames for a version go: one group of replicas, all on one node, that share a queue in Serve.
 
     `application` and `deployment` name a Serve deployment; `node_id` is Ray's hex id of its node;
     `replicas` is how many of them answered when the map was made; Serve replaces one that dies under the same name.
+    `lanes` are the ways past Serve to those that have one.
     """
 
     application: str
     deployment: str
     node_id: str
     replicas: int
+    lanes: tuple[Lane, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

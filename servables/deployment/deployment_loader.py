@@ -14,6 +14,7 @@ from ray import serve
 from cluster.actors.actor_link import ActorLink
 from cluster.actors.replica_board import ReplicaBoard
 from cluster.config.batching_parameters import BatchingParameters
+from cluster.config.lane_options import LaneOptions
 from cluster.config.log_options import LogOptions
 from cluster.config.model_settings import overrides, serving_settings
 from cluster.config.names import application_name, parse_application_name
@@ -70,8 +71,20 @@ class DeploymentLoader(Loader):
         self._board.direct(application, ReplicaDirective(established=True))
         return await self._wait_ready(fail_fast=False, replicas=1)
 
-    async def placed(self) -> LoadedServable:
-        return await self._wait_ready(fail_fast=False)
+    async def changed(self, known: LoadedServable) -> LoadedServable:
+        now = known
+
+        def differs() -> bool:
+            nonlocal now
+            reports = self._ready()
+            now = self._loaded(reports) if reports else known
+            return self._cancelled or now != known
+
+        while not await self._board.wait_for(differs, STATUS_INTERVAL_S):
+            pass
+        if self._cancelled:
+            raise self._cancellation()
+        return now
 
     async def quiesce(self, timeout_s: float) -> None:
         application = self._spec.application
@@ -121,15 +134,12 @@ class DeploymentLoader(Loader):
     async def _wait_ready(self, fail_fast: bool, replicas: int | None = None) -> LoadedServable:
         application = self._spec.application
 
-        def ready() -> tuple[ReplicaReport, ...]:
-            return tuple(report for report in self._board.reports(application) if report.phase is ReplicaPhase.READY)
-
         def failed() -> ReplicaReport | None:
             return next((report for report in self._board.reports(application) if report.phase is ReplicaPhase.FAILED), None)
 
         def over() -> bool:
             wanted = len(self._board.slots(application)) if replicas is None else replicas
-            return self._cancelled or len(ready()) >= wanted or (fail_fast and failed() is not None)
+            return self._cancelled or len(self._ready()) >= wanted or (fail_fast and failed() is not None)
 
         while not await self._board.wait_for(over, STATUS_INTERVAL_S):
             failure = await self._applications.failure(application)
@@ -140,13 +150,24 @@ class DeploymentLoader(Loader):
         failure_report = failed()
         if fail_fast and failure_report is not None:
             raise failure_report.status.to_error()
-        return self._loaded(ready())
+        return self._loaded(self._ready())
+
+    def _ready(self) -> tuple[ReplicaReport, ...]:
+        return tuple(report for report in self._board.reports(self._spec.application) if report.phase is ReplicaPhase.READY)
 
     def _loaded(self, reports: Sequence[ReplicaReport]) -> LoadedServable:
-        on_node = Counter(report.node_id for report in reports)
+        on_node: dict[str, list[ReplicaReport]] = {}
+        for report in sorted(reports, key=lambda report: (report.node_id, report.replica_id)):
+            on_node.setdefault(report.node_id, []).append(report)
         endpoints = tuple(
-            Endpoint(self._spec.application, deployment_name(node_id), node_id, replicas)
-            for node_id, replicas in sorted(on_node.items())
+            Endpoint(
+                self._spec.application,
+                deployment_name(node_id),
+                node_id,
+                len(there),
+                tuple(report.lane for report in there if report.lane is not None),
+            )
+            for node_id, there in on_node.items()
         )
         return LoadedServable(endpoints, reports[0].signatures, all(report.deterministic for report in reports))
 
@@ -171,6 +192,7 @@ class DeploymentLoaderFactory:
         *,
         per_version_batching: bool = False,
         logs: LogOptions | None = None,
+        lanes: LaneOptions | None = None,
     ) -> None:
         self._server_name = server_name
         self._manager = manager
@@ -180,6 +202,7 @@ class DeploymentLoaderFactory:
         self._direct_threads = direct_threads
         self._per_version_batching = per_version_batching
         self._logs = logs or LogOptions()
+        self._lanes = lanes or LaneOptions()
         self._applications = ServeApplications()
 
     def loader(self, load: Load, board: ReplicaBoard) -> Loader:
@@ -197,6 +220,7 @@ class DeploymentLoaderFactory:
             warmup=replace(self._warmup, **overrides(settings.warmup)),
             per_version_batching=self._per_version_batching and settings.batching is None,
             logs=self._logs,
+            lanes=self._lanes,
         )
         return DeploymentLoader(spec, board, self._applications)
 

@@ -23,6 +23,8 @@ from servables.deployment.serve_applications import SERVE_ENVIRONMENT, ServeAppl
 from servables.frontend.frame_channel import FrameChannel
 from servables.frontend.frontend import Frontend, FrontendOptions
 from servables.frontend.server_control import ServerControl
+from servables.lane.lane_channel import LaneChannel
+from servables.lane.lane_tls import client_tls
 
 LEAVING_S = 1.0
 """How long requests already sent to a version that has left the map hold back the acknowledgement of the new map."""
@@ -72,6 +74,7 @@ class FrontendReplica:
         self._drain_timeout_s = drain_timeout_s
         self._id = serve.get_replica_context().replica_id.unique_id
         self._node_id = ray.get_runtime_context().get_node_id()
+        self._tls = client_tls()
         self._frontend = Frontend(options, self._channel, ControlLinks(controller, manager), self._id)
         self._applied = Epoch()
         self._accepting = False
@@ -82,7 +85,7 @@ class FrontendReplica:
         self._tasks = [asyncio.get_running_loop().create_task(work) for work in (self._follow(), reporter.run())]
 
     def _channel(self, entry: ServableEntry) -> FrameChannel:
-        return HandleChannel(entry, self._id)
+        return LaneChannel(entry, self._id, self._node_id, HandleChannel(entry, self._id), self._tls)
 
     async def _bind(self) -> None:
         """Holds the ports; says so to the manager, again and again, while somebody else has them."""

@@ -11,10 +11,12 @@ from typing import Any
 
 import numpy as np
 from ray import serve
+from ray.util import get_node_ip_address
 
 from cluster.actors.actor_link import ActorLink
 from cluster.actors.metrics_reporter import MetricsReporter, report_to
 from cluster.config.batching_parameters import BatchingParameters
+from cluster.config.lane_options import LaneOptions
 from cluster.config.log_options import LogOptions, configure_logging
 from cluster.core import metric_catalog as catalog
 from cluster.core.aspired_version import AspiredVersion
@@ -22,10 +24,14 @@ from cluster.core.errors import AspiredError, Internal, NotServing, Status
 from cluster.core.metrics import MetricCells
 from cluster.core.replica_report import ReplicaDirective, ReplicaPhase, ReplicaReport
 from cluster.core.resources import ReplicaResources, Slot
-from servables.call import Call, Reply
+from cluster.core.serving_map import Lane
+from servables.call import Reply
+from servables.deployment.gated_runner import GatedRunner
 from servables.deployment.replica_gate import ReplicaGate
 from servables.deployment.version_loading import LoadedVersion, load_version, version_batching
 from servables.frame import decode_calls, encode_replies, join
+from servables.lane.lane_server import LaneServer
+from servables.lane.lane_tls import server_tls
 from servables.profile import ProfileOptions
 from servables.run_metrics import FrameMetrics
 from servables.runner import Runner, Submission
@@ -67,6 +73,7 @@ class ReplicaSpec:
     warmup: WarmupOptions
     logs: LogOptions
     per_version_batching: bool = False
+    lanes: LaneOptions = LaneOptions()
 
 
 class VersionReplica:
@@ -88,7 +95,6 @@ class VersionReplica:
         self._submissions: dict[tuple[str, int], Submission] = {}
         self._runner: Runner | None = None
         self._cells = MetricCells()
-        self._frame_metrics = FrameMetrics(self._cells)
         node_id = ray.get_runtime_context().get_node_id()
         slot = await self._claim_slot(node_id)
         self._report = ReplicaReport(
@@ -109,6 +115,8 @@ class VersionReplica:
         reporter = MetricsReporter(self._replica_id, self._cells, report_to(spec.manager), self._refresh_gauges)
         self._reporting = asyncio.get_running_loop().create_task(reporter.run())
         self._servable, self._runner = await self._load(slot)
+        self._work = GatedRunner(self._runner, self._gate, FrameMetrics(self._cells), self._quiesced)
+        lane = await self._open_lane(node_id) if spec.lanes.enabled else None
         self._tell(
             replace(
                 self._report,
@@ -116,15 +124,15 @@ class VersionReplica:
                 status=Status(),
                 signatures=encode_signatures(self._servable.signatures),
                 deterministic=self._servable.deterministic,
+                lane=lane,
             )
         )
 
     async def frame(self, frontend_id: str, frame: Frame) -> AsyncIterator[Frame]:
         """Runs a frame's calls; yields frames of replies as calls are done, in any order, until each has its reply."""
         calls = decode_calls(frame if isinstance(frame, bytes) else frame.data)
-        self._frame_metrics.request(len(frame), len(calls))
         try:
-            self._gate.enter(len(calls))
+            self._work.enter(len(calls), len(frame), "handle")
         except NotServing:
             yield NOT_SERVING
             return
@@ -136,10 +144,11 @@ class VersionReplica:
             done.append(reply)
             wake.set()
             self._submissions.pop((frontend_id, reply.call_id), None)
-            self._leave()
+            self._work.leave(1)
 
         for call in calls:
-            self._submit(frontend_id, call, on_reply)
+            # A runner never answers within submit, so the reply finds the submission here.
+            self._submissions[frontend_id, call.call_id] = self._work.submit(call, on_reply)
         try:
             while waiting:
                 await wake.wait()
@@ -151,7 +160,7 @@ class VersionReplica:
                 waiting -= len(replies)
                 buffers = encode_replies(replies)
                 size_bytes = sum(map(len, buffers))
-                self._frame_metrics.reply(size_bytes)
+                self._work.replied(size_bytes)
                 if not isinstance(frame, bytes) and size_bytes >= PLASMA_THRESHOLD_BYTES:
                     yield np.frombuffer(join(buffers), np.uint8)
                 else:
@@ -177,15 +186,20 @@ class VersionReplica:
     async def ping(self) -> None:
         """Answers as soon as a replica of the deployment takes work; frontends wait in it for one that has died."""
 
-    def _submit(self, frontend_id: str, call: Call, on_reply: Any) -> None:
-        assert self._runner is not None  # frames come when the constructor has returned
-        # A runner never answers within submit, so the reply finds the submission here.
-        self._submissions[frontend_id, call.call_id] = self._runner.submit(call, on_reply)
+    async def _open_lane(self, node_id: str) -> Lane | None:
+        """Frames can do without: one that cannot be opened is logged."""
+        host = get_node_ip_address() if self._spec.lanes.across_nodes else ""
+        server = LaneServer(self._replica_id, self._work)
+        try:
+            lane = await server.start(node_id, host, server_tls())
+        except OSError as error:
+            logger.warning("no lane: %s", error)
+            return None
+        self._lane_server = server
+        return lane
 
-    def _leave(self) -> None:
-        self._gate.leave(1)
-        if self._gate.quiesced:
-            self._tell(replace(self._report, phase=ReplicaPhase.QUIESCED))
+    def _quiesced(self) -> None:
+        self._tell(replace(self._report, phase=ReplicaPhase.QUIESCED))
 
     # -- metrics
 

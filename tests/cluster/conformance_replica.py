@@ -6,6 +6,7 @@ import asyncio
 
 from cluster.core.metrics import MetricCells
 from cluster.core.replica_report import ReplicaReport
+from servables.deployment.gated_runner import GatedRunner
 from servables.deployment.replica_gate import ReplicaGate
 from servables.deployment.version_replica import VersionReplica
 from servables.direct_runner import DirectRunner
@@ -21,11 +22,8 @@ class ConformanceReplica(VersionReplica):
         self._held = Gate()
         self._gate = ReplicaGate("conformance 1")
         self._submissions = {}
-        self._frame_metrics = FrameMetrics(MetricCells())
-        self._runner = DirectRunner(FakeServable(run, gate=self._held, held=is_held, fails=failure), num_threads=2)
-
-    def _leave(self) -> None:
-        self._gate.leave(1)
+        runner = DirectRunner(FakeServable(run, gate=self._held, held=is_held, fails=failure), num_threads=2)
+        self._work = GatedRunner(runner, self._gate, FrameMetrics(MetricCells()), lambda: None)
 
     def _tell(self, report: ReplicaReport) -> None:
         raise AssertionError("this replica has no manager")

@@ -20,6 +20,7 @@ METRICS_PATH = "/monitoring/prometheus/metrics"
 # The parser names a counter's samples as newer formats do, with `_total`.
 COUNT = (":tensorflow:serving:request_count_total", (("model_name", "m"), ("status", "OK")))
 RUNS = (":tensorflow:core:graph_runs_total", ())
+BY_LANE = ("aspired_frame_calls_count", (("channel", "lane"),))
 Series = dict[tuple[str, tuple[tuple[str, str], ...]], float]
 
 
@@ -95,6 +96,17 @@ def test_no_count_falls_when_a_process_is_killed(server: AspiredServer) -> None:
         seen = now
     predict(server, 20)
     assert scrape(server)[COUNT] >= seen[COUNT] + 20
+
+
+def test_frames_take_lanes_again_when_a_replica_has_been_replaced(server: AspiredServer) -> None:
+    """Until the successor has announced its lane, they go through Serve's handles."""
+    before = scrape(server).get(BY_LANE, 0)
+    os.kill(pid_of("ServeReplica:default.m.1"), signal.SIGKILL)
+
+    def again() -> bool:
+        return _answers(server) and scrape(server).get(BY_LANE, 0) > before
+
+    wait_until(again, what="frames go by the new lane")
 
 
 def _answers(server: AspiredServer) -> bool:

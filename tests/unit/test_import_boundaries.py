@@ -41,8 +41,10 @@ MAY_IMPORT: dict[str, tuple[str, ...] | None] = {
     "servables.frontend": (*PURE_SERVABLES, "servables.request_log"),
     # Reads requests as a frontend does, from files as its request log writes them too.
     "servables.warmup": (*PURE_SERVABLES, "servables.frontend", "servables.request_log"),
+    "servables.lane": (*PURE_SERVABLES, "servables.frontend"),
     "servables.deployment": (
         *PURE_SERVABLES,
+        "servables.lane",
         "servables.platforms",
         "servables.warmup",
         "servables.frontend",
@@ -70,6 +72,7 @@ NEVER_IMPORTS: dict[str, tuple[str, ...]] = {
     "servables.frontend": HEAVY,
     "servables.warmup": (*HEAVY, "grpc"),
     "servables.request_log": (*HEAVY, "grpc"),
+    "servables.lane": (*HEAVY, "grpc"),
     "servables.deployment": ("tensorflow", "tensorflow_serving"),
     "cluster.actors": ("tensorflow", "tensorflow_serving", "grpc"),
 }

@@ -68,8 +68,8 @@ class FakeLoader(Loader):
         await self._world.step(f"place {self._name}")
         return self._loaded()
 
-    async def placed(self) -> LoadedServable:
-        return self._loaded()
+    async def changed(self, known: LoadedServable) -> LoadedServable:
+        return await asyncio.get_running_loop().create_future()
 
     async def quiesce(self, timeout_s: float) -> None:
         await self._world.step(f"quiesce {self._name}")
