@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from google.protobuf import text_format
 from pydantic import ValidationError
 
 from cluster import protos
 from cluster.config.batching_parameters import BatchingParameters
+from cluster.config.text_form import parse_text_form
 from cluster.core.errors import ConfigError
 
 # A file that gives no name gets another default than a server without a file.
@@ -17,12 +17,7 @@ _THREAD_POOL_NAME = "batch_threads"
 
 def parse_batching_parameters(text: str, path: str) -> BatchingParameters:
     """The parameters that a file's text holds; `path` is named in errors. Raises ConfigError for what cannot be used."""
-    try:
-        message = text_format.Parse(text, protos.BatchingParameters())
-    except text_format.ParseError as error:
-        raise ConfigError(
-            f"Error parsing text-format tensorflow.serving.BatchingParameters: {' '.join(str(error).split())} (in {path})"
-        ) from error
+    message = parse_text_form(text, protos.BatchingParameters(), path)
     return to_batching_parameters(message, path)
 
 

@@ -7,11 +7,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from google.protobuf import text_format
-
 from cluster import protos
 from cluster.config.model_settings import ModelSettings
 from cluster.config.platform_names import known_platforms
+from cluster.config.text_form import parse_text_form
 from cluster.core.errors import ConfigError
 from cluster.core.request_logging import RequestLogging
 
@@ -99,12 +98,7 @@ def parse_model_server_config(text: str, path: str) -> ModelServerConfig:
     `path` is named in errors. Raises ConfigError: with protobuf's own message (its `line:column` too) for text that does not
     parse, with TF Serving's for models that cannot be served (`model_servers/server_core.cc`).
     """
-    try:
-        message = text_format.Parse(text, protos.ModelServerConfig())
-    except text_format.ParseError as error:
-        raise ConfigError(
-            f"Error parsing text-format tensorflow.serving.ModelServerConfig: {' '.join(str(error).split())} (in {path})"
-        ) from error
+    message = parse_text_form(text, protos.ModelServerConfig(), path)
     try:
         return model_server_config(message)
     except ConfigError as error:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from google.protobuf import text_format
-
 from cluster import protos
+from cluster.config.text_form import parse_text_form
 from cluster.core.errors import ConfigError
 
 DEFAULT_METRICS_PATH = "/monitoring/prometheus/metrics"
@@ -15,12 +14,7 @@ def parse_monitoring_config(text: str, path: str) -> str:
 
     Raises ConfigError for text that does not parse, and for a path that is none.
     """
-    try:
-        message = text_format.Parse(text, protos.MonitoringConfig())
-    except text_format.ParseError as error:
-        raise ConfigError(
-            f"Error parsing text-format tensorflow.serving.MonitoringConfig: {' '.join(str(error).split())} (in {path})"
-        ) from error
+    message = parse_text_form(text, protos.MonitoringConfig(), path)
     prometheus = message.prometheus_config
     if not prometheus.enable:
         return ""

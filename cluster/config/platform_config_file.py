@@ -14,13 +14,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from google.protobuf import text_format
-
 from cluster import protos
 from cluster.config.batching_parameters import BatchingParameters
 from cluster.config.batching_parameters_file import to_batching_parameters
 from cluster.config.server_options import ServerOptions
 from cluster.config.session_config import SessionConfig, to_session_config
+from cluster.config.text_form import parse_text_form
 from cluster.core.errors import ConfigError
 
 _TENSORFLOW = "tensorflow"
@@ -64,12 +63,7 @@ class TensorFlowPlatformConfig:
 
 def parse_platform_config(text: str, path: str) -> TensorFlowPlatformConfig:
     """What a file's text says of "tensorflow"; `path` is named in errors. Raises ConfigError for what cannot be used."""
-    try:
-        message = text_format.Parse(text, protos.PlatformConfigMap(), descriptor_pool=protos.POOL)
-    except text_format.ParseError as error:
-        raise ConfigError(
-            f"Error parsing text-format tensorflow.serving.PlatformConfigMap: {' '.join(str(error).split())} (in {path})"
-        ) from error
+    message = parse_text_form(text, protos.PlatformConfigMap(), path)
     others = sorted(message.platform_configs.keys() - {_TENSORFLOW})
     if others:
         raise ConfigError(f'platform_configs {{ key: "{others[0]}" }}: only "{_TENSORFLOW}" can be configured (in {path})')

@@ -5,9 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 from typing import Any
 
-from google.protobuf import text_format
-
 from cluster import protos
+from cluster.config.text_form import parse_text_form
 from cluster.core.errors import ConfigError
 
 
@@ -32,12 +31,7 @@ class SessionConfig:
 
 def parse_session_config(text: str, path: str) -> SessionConfig:
     """The options that a file's text holds; `path` is named in errors. Raises ConfigError for what cannot be used."""
-    try:
-        message = text_format.Parse(text, protos.ConfigProto(), descriptor_pool=protos.POOL)
-    except text_format.ParseError as error:
-        raise ConfigError(
-            f"Error parsing text-format tensorflow.ConfigProto: {' '.join(str(error).split())} (in {path})"
-        ) from error
+    message = parse_text_form(text, protos.ConfigProto(), path)
     return to_session_config(message, path)
 
 
