@@ -32,7 +32,7 @@ MAX_STRANGERS_MESSAGE_BYTES = 1024
 _HEADER = struct.Struct("<4sHHIQ")  # magic, version, kind, number, size of what follows
 _MAGIC = b"ASPL"
 _VERSION = 1
-_INBOX_BYTES = 1 << 18
+_INBOX_BYTES = 1 << 15  # held by either end of every connection, and a frontend has one to every replica
 _JOINED_BELOW_BYTES = 1 << 16  # below this one write of a copy is cheaper than one of many pieces
 
 
