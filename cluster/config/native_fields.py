@@ -103,7 +103,7 @@ class VersionPolicyFields(_Fields):
 class RequestLoggingFields(_Fields):
     """Which requests and answers are written to files, as TFRecords of PredictionLogs."""
 
-    filename_prefix: str = _field(..., "What the names of the files begin with: an absolute path.")
+    filename_prefix: str = _field(..., "What the names of the files begin with: an absolute path, or `s3://bucket/prefix`.")
     sampling_rate: float = _field(..., "The part of the requests that is logged, 0 to 1.", ge=0, le=1)
 
     @field_validator("filename_prefix")

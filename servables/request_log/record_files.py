@@ -51,8 +51,9 @@ def find_log_files(prefix: str, now: float) -> list[LogFile]:
             except FileNotFoundError:  # another frontend has renamed or deleted it meanwhile
                 continue
             partial = match["partial"] is not None
-            found.append(LogFile(Path(entry.path), match["time"], status.st_size, partial, now - status.st_mtime))
-    return sorted(found, key=lambda file: (file.time, file.path.name))
+            file = LogFile(Path(entry.path), match["time"], status.st_size, partial, now - status.st_mtime)
+            found.append(((match["time"], match["frontend"], int(match["number"])), file))
+    return [file for _, file in sorted(found, key=lambda pair: pair[0])]
 
 
 def files_to_delete(files: Iterable[LogFile], limits: FileLimits) -> Sequence[LogFile]:

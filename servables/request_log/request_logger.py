@@ -21,6 +21,7 @@ from servables.request_log.record_files import FileLimits, RecordFiles
 from servables.request_log.record_queue import QueueLimits, RecordQueue
 from servables.request_log.record_sink import RecordSink
 from servables.request_log.request_log import MakeLog, is_sampled
+from servables.request_log.s3_record_files import SCHEME, S3RecordFiles
 from servables.tf_record import encode_record
 
 CLOSE_TIMEOUT_S = 10.0
@@ -98,7 +99,8 @@ class RequestLogger:
             await asyncio.to_thread(self._thread.join, CLOSE_TIMEOUT_S)
 
     def _files(self, prefix: str) -> RecordSink:
-        return RecordFiles(prefix, self._frontend_id, self._file_limits, self._clock)
+        sink = S3RecordFiles if prefix.startswith(SCHEME) else RecordFiles
+        return sink(prefix, self._frontend_id, self._file_limits, self._clock)
 
 
 class LogCounts:

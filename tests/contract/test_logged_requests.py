@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import io
 import json
+import tempfile
 import urllib.error
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import boto3
 import grpc
 import numpy as np
 import pytest
+from moto.server import ThreadedMotoServer
 from tensorflow_serving.apis import (
     classification_pb2,
     inference_pb2,
@@ -171,3 +174,26 @@ async def test_records_replay_as_warm_up(tmp_path: Path) -> None:
     report = await warm_up(str(tmp_path / "1"), servable, runner, WarmupOptions())
     await runner.close()
     assert (report.records, servable.runs) == (5, [2, 2, 2, 2, 3])
+
+
+def test_a_prefix_in_a_bucket_gets_an_object_when_the_server_stops(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    store = ThreadedMotoServer("127.0.0.1", port=0)
+    store.start()
+    try:
+        host, port = store.get_host_and_port()
+        variables = {"AWS_ACCESS_KEY_ID": "key", "AWS_SECRET_ACCESS_KEY": "secret", "AWS_DEFAULT_REGION": "us-east-1"}
+        for name, value in {**variables, "S3_ENDPOINT": f"http://{host}:{port}"}.items():
+            monkeypatch.setenv(name, value)
+        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+        bucket = boto3.resource("s3", endpoint_url=f"http://{host}:{port}").create_bucket(Bucket="logs")
+        with contract_server() as server:
+            server.log_requests({"half_plus_two": RequestLogging("s3://logs/models/m", 1.0)})
+            rest("predict", {"instances": [1.0]})(server)
+        (found,) = bucket.objects.all()
+        assert found.key.startswith("models/m-")
+        (record,) = read_records(io.BytesIO(found.get()["Body"].read()))
+        log = prediction_log_pb2.PredictionLog.FromString(record)
+        (output,) = log.predict_log.response.outputs.values()
+        assert np.frombuffer(output.tensor_content, np.float32).tolist() == [2.5]
+    finally:
+        store.stop()

@@ -104,9 +104,9 @@ def test_reads_which_requests_are_logged(collector: str) -> None:
             "filename_prefix: 'logs/m' is not absolute; give a path such as '/var/log/aspired/my_model'",
         ),
         (
-            "filename_prefix: 's3://logs/m'",
+            "filename_prefix: 'gs://logs/m'",
             "sampling_rate: 1",
-            "filename_prefix: 's3://logs/m' is no local path; give one, as in '/var/log/aspired/my_model'",
+            "filename_prefix: 'gs://logs/m': expected a path, as in '/var/log/aspired/my_model', or 's3://bucket/my_model'",
         ),
         (
             "filename_prefix: '/logs/'",
