@@ -79,7 +79,8 @@ class LaneServer:
         self._servers.append(await loop.create_unix_server(self._connection, sock=listening))
         port = 0
         if host:
-            server = await loop.create_server(self._connection, host, 0, ssl=tls)
+            handshake_s = HELLO_TIMEOUT_S if tls is not None else None
+            server = await loop.create_server(self._connection, host, 0, ssl=tls, ssl_handshake_timeout=handshake_s)
             self._servers.append(server)
             port = server.sockets[0].getsockname()[1]
         return Lane(self._replica_id, node_id, path, host, port, self._secret, encrypted=tls is not None)

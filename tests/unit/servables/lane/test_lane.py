@@ -12,6 +12,7 @@ import stat
 import struct
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -30,7 +31,9 @@ from servables.lane import lane_server
 from servables.lane.lane_channel import LaneChannel
 from servables.lane.lane_message import Kind, MessageProtocol, signature
 from servables.lane.lane_server import LaneServer
+from servables.lane.lane_tls import client_tls, server_tls
 from servables.run_metrics import FrameMetrics
+from tests.fakes.certificates import CertificateAuthority
 from tests.fakes.fake_servable import FakeServable, Gate
 from tests.unit.servables.frontend.frame_channel_conformance import (
     HELD,
@@ -138,6 +141,42 @@ class TestBetweenNodes(FrameChannelConformance):
     async def replica(self) -> AsyncIterator[ReplicaUnderTest]:
         async with served("another node") as replica:
             yield replica
+
+
+class RayTls:
+    """Ray's certificates in the environment, as `ray start` with TLS has them."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, directory: Path) -> None:
+        self._monkeypatch = monkeypatch
+        self._directory = directory
+        self._authority = CertificateAuthority()
+
+    def use(self) -> None:
+        certificate = self._authority.issue("a node")
+        files = {"CA_CERT": self._authority.cert, "SERVER_CERT": certificate.cert, "SERVER_KEY": certificate.key}
+        self._monkeypatch.setenv("RAY_USE_TLS", "1")
+        for name, pem in files.items():
+            path = self._directory / name
+            path.write_text(pem)
+            self._monkeypatch.setenv(f"RAY_TLS_{name}", str(path))
+
+
+@pytest.fixture
+def ray_tls(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> RayTls:
+    return RayTls(monkeypatch, tmp_path)
+
+
+class TestEncryptedBetweenNodes(FrameChannelConformance):
+    @pytest_asyncio.fixture
+    async def replica(self, ray_tls: RayTls) -> AsyncIterator[ReplicaUnderTest]:
+        ray_tls.use()
+        async with served("another node", server_tls(), client_tls()) as replica:
+            yield replica
+
+
+def test_without_rays_tls_lanes_have_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("RAY_USE_TLS", raising=False)
+    assert server_tls() is client_tls() is None
 
 
 @pytest.mark.parametrize("node_id", ["node", "another node"])
