@@ -18,6 +18,7 @@ import enum
 import hashlib
 import hmac
 import struct
+from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from typing import cast
 
@@ -63,7 +64,7 @@ def decode_call_ids(payload: Buffer) -> tuple[int, ...]:
     return struct.unpack_from(f"<{count}Q", payload)
 
 
-class MessageProtocol(asyncio.BufferedProtocol):
+class MessageProtocol(asyncio.BufferedProtocol, ABC):
     """Either end of a connection: cuts what arrives into messages, and writes messages.
 
     Subclasses take `message_received` and `disconnected`. A message that is malformed or too large ends the connection.
@@ -80,13 +81,13 @@ class MessageProtocol(asyncio.BufferedProtocol):
         self._large_filled = 0
         self._large_head = (Kind.CALLS, 0)
 
+    @abstractmethod
     def message_received(self, kind: Kind, number: int, payload: Buffer) -> None:
         """One whole message; `payload` is the receiver's to keep."""
-        raise NotImplementedError
 
+    @abstractmethod
     def disconnected(self) -> None:
         """The connection is gone, for whatever reason; told once."""
-        raise NotImplementedError
 
     def write(self, kind: Kind, number: int = 0, buffers: Iterable[Buffer] = ()) -> None:
         """Sends a message; one to a connection that is gone is lost, as its replies would be."""
