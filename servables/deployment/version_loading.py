@@ -16,7 +16,7 @@ from servables.platforms import platform
 from servables.run_metrics import MeasuredServable
 from servables.runner import Runner
 from servables.servable import PlatformOptions, Servable
-from servables.warmup.warmup import WarmupOptions, WarmupReport, warm_up
+from servables.warmup.warmup import WarmupOptions, warm_up
 
 BATCHING_PARAMETERS_FILE = "batching_params.pbtxt"
 """Where a version keeps its own batching parameters (TF Serving: `servables/tensorflow/bundle_factory_util.cc`)."""
@@ -39,11 +39,16 @@ async def load_version(
     direct_threads: int,
     warmup: WarmupOptions,
     cells: MetricCells,
+    *,
+    per_version_batching: bool = False,
 ) -> LoadedVersion:
     """Loads a version and warms it up. Raises what either of them raises, and then leaves nothing behind.
 
-    `batching` None runs requests one by one, up to `direct_threads` at once.
+    `batching` None runs requests one by one, up to `direct_threads` at once; with `per_version_batching` so does a version that
+    brings no parameters of its own.
     """
+    if batching is not None and per_version_batching:
+        batching = version_batching(path, batching)
     servable = MeasuredServable(await _load(platform_name, path, options, cells), cells)
     runner = _runner(servable, batching, direct_threads, cells)
     try:
@@ -92,7 +97,7 @@ async def _warm_up(
     options: WarmupOptions,
     batching: BatchingParameters | None,
     cells: MetricCells,
-) -> WarmupReport:
+) -> None:
     began = time.perf_counter()
     try:
         report = await warm_up(path, servable, runner, options, batching.allowed_batch_sizes if batching else ())
@@ -103,7 +108,6 @@ async def _warm_up(
     if report.runs:
         cells.histogram(catalog.MODEL_WARMUP_LATENCY, path, "OK").observe(round(report.duration_s * _MICROS))
         cells.counter(catalog.MODEL_WARMUP_RECORDS_READ, path, "OK").add(report.records)
-    return report
 
 
 def _runner(servable: Servable, batching: BatchingParameters | None, direct_threads: int, cells: MetricCells) -> Runner:

@@ -28,7 +28,7 @@ from cluster.core.serving_map import Lane
 from servables.call import Reply
 from servables.deployment.gated_runner import GatedRunner
 from servables.deployment.replica_gate import ReplicaGate
-from servables.deployment.version_loading import LoadedVersion, load_version, version_batching
+from servables.deployment.version_loading import LoadedVersion, load_version
 from servables.frame import decode_calls, encode_replies, join
 from servables.lane.lane_server import LaneServer
 from servables.lane.lane_tls import server_tls
@@ -247,17 +247,15 @@ class VersionReplica:
         options = replace(spec.options, gpu=slot.gpu, gpu_memory_bytes=slot.gpu_memory_bytes)
         while True:
             try:
-                batching = spec.batching
-                if batching is not None and spec.per_version_batching:
-                    batching = version_batching(spec.version.path, batching)
                 return await load_version(
                     spec.version.platform,
                     spec.version.path,
                     options,
-                    batching,
+                    spec.batching,
                     spec.direct_threads,
                     spec.warmup,
                     self._cells,
+                    per_version_batching=spec.per_version_batching,
                 )
             except Exception as error:  # whatever it is, it is this version's load error
                 if not isinstance(error, AspiredError):
