@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,7 @@ from servables.profile import ProfileOptions
 from servables.saved_model.bundle import SavedModelBundle, load_bundle
 from servables.saved_model.profiler import record_profile
 from servables.saved_model.quantized_types import QUANTIZED, plain, quantizing
+from servables.saved_model.run_threads import RunThreads, ThreadChoice
 from servables.saved_model.session_callables import CallableKey, SessionCallable, SessionCallables, timeout_bucket_ms
 from servables.saved_model.signature_defs import serving_signature_defs, to_signatures
 from servables.saved_model.stateful_ops import keeps_state
@@ -43,6 +46,7 @@ class SavedModelServable(Servable):
         self._signatures = to_signatures(definitions)
         self._deterministic = not keeps_state(bundle.meta_graph.graph_def, definitions.values(), op_def_registry.get)
         self._callables = SessionCallables(self._make_callable, _MAX_CALLABLES)
+        self._choices = lru_cache(_MAX_CALLABLES)(self._choice)
 
     @property
     def signatures(self) -> Mapping[str, Signature]:
@@ -57,11 +61,22 @@ class SavedModelServable(Servable):
     ) -> dict[str, Array]:
         if timeout_s is not None and timeout_s <= 0:
             raise DeadlineExceeded("Timed out before the run began")
-        key = CallableKey(signature_name, frozenset(inputs), frozenset(outputs), timeout_bucket_ms(timeout_s))
+        size_bytes = sum([array.nbytes for array in inputs.values()])
+        fed, fetched = frozenset(inputs), frozenset(outputs)
+        choice = self._choices(signature_name, fed, fetched)
+        threads = choice.threads(size_bytes)
+        timeout_ms = timeout_bucket_ms(timeout_s) if threads is RunThreads.POOL else 0
         try:
-            session_callable = self._callables.get(key)
-            _check_twins(session_callable, inputs)
-            values = session_callable.function(*[inputs[alias] for alias in session_callable.feeds])
+            session_callable = self._callables.get(CallableKey(signature_name, fed, fetched, timeout_ms, threads))
+            if session_callable.twins:
+                _check_twins(session_callable, inputs)
+            feeds = [inputs[alias] for alias in session_callable.feeds]
+            if choice.learning(size_bytes):
+                began = time.perf_counter()
+                values = session_callable.function(*feeds)
+                choice.ran(threads, size_bytes, time.perf_counter() - began)
+            else:
+                values = session_callable.function(*feeds)
         except Exception as error:
             raise to_aspired_error(error) from error
         return {alias: _to_array(values[session_callable.fetches[alias]]) for alias in outputs}
@@ -72,6 +87,10 @@ class SavedModelServable(Servable):
     def close(self) -> None:
         self._callables.clear()
         self._session.close()
+
+    def _choice(self, _signature_name: str, _inputs: frozenset[str], _outputs: frozenset[str]) -> ThreadChoice:
+        """What a graph with state may wait for in another thread cannot be known, so its runs stay in the pool."""
+        return ThreadChoice(fixed=None if self._deterministic else RunThreads.POOL)
 
     def _make_callable(self, key: CallableKey) -> SessionCallable:
         signature = self._signatures.get(key.signature_name)
@@ -89,6 +108,7 @@ class SavedModelServable(Servable):
         fetches = list(dict.fromkeys(signature.outputs[alias].name for alias in sorted(key.outputs)))
         options = config_pb2.CallableOptions(feed=list(feeds), fetch=fetches)
         options.run_options.timeout_in_ms = key.timeout_ms
+        options.run_options.inter_op_thread_pool = key.threads
         function = self._session._make_callable_from_options(options)
         dtypes = [signature.inputs[alias].dtype for alias in feeds.values()]
         return SessionCallable(

@@ -8,16 +8,22 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from servables.saved_model.run_threads import RunThreads
+
 _TIMEOUT_BUCKETS_MS = tuple(50 * 4**power for power in range(8))
 
 
 class CallableKey(NamedTuple):
-    """What a session must know beforehand. `timeout_ms` 0 sets no timeout; the others come from `timeout_bucket_ms`."""
+    """What a session must know beforehand. `timeout_ms` 0 sets no timeout; the others come from `timeout_bucket_ms`.
+
+    In the caller's threads no timeout counts.
+    """
 
     signature_name: str
     inputs: frozenset[str]
     outputs: frozenset[str]
     timeout_ms: int
+    threads: RunThreads = RunThreads.POOL
 
 
 @dataclass(frozen=True, slots=True)

@@ -222,3 +222,19 @@ async def test_closing_ends_what_runs_fails_what_waits_and_ends_the_threads() ->
 
 async def test_closing_an_idle_runner_returns() -> None:
     await DirectRunner(FakeServable(), 2).close()
+
+
+async def test_calls_that_have_turned_out_to_be_short_run_where_they_are_and_are_answered_later() -> None:
+    ran_in: list[int] = []
+
+    def record(inputs: Mapping[str, Array]) -> dict[str, Array]:
+        ran_in.append(threading.get_ident())
+        return {"y": inputs["x"]}
+
+    async with running(FakeServable(record, held=lambda _: False)) as runner:
+        while threading.get_ident() not in ran_in:
+            await ask(runner, call(1))
+        answered, _ = submit(runner, call(7))
+        assert not answered.done()
+
+        assert value(await answered) == 7

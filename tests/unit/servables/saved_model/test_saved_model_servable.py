@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from cluster.core.errors import DeadlineExceeded, InvalidArgument
+from servables.saved_model.run_threads import RunThreads, ThreadChoice
 from servables.servable import Array, Servable
 from servables.signatures import PREDICT_METHOD_NAME, TensorInfo
 from servables.tensors import DataType
@@ -157,3 +158,23 @@ def test_more_kinds_of_call_than_are_kept_still_answer(module_servable: Servable
     for _ in range(2):
         for subset in subsets:
             assert list(module_servable.run("pure", inputs, subset, None)) == subset
+
+
+@pytest.mark.parametrize("threads", RunThreads)
+def test_answers_and_errors_are_the_same_in_any_threads(
+    module_servable: Servable, threads: RunThreads, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module_servable, "_choices", lambda *_: ThreadChoice(fixed=threads))
+
+    inputs = {"x": floats(1.0, 2.0), "s": strings(b"a", b"b")}
+    answer = module_servable.run("pure", inputs, ["halves", "shouted", "number"], 60.0)
+
+    assert {alias: values.tolist() for alias, values in answer.items()} == {
+        "halves": [0.5, 1.0],
+        "shouted": [b"a!", b"b!"],
+        "number": [1, 2],
+    }
+    with pytest.raises(InvalidArgument, match="Integer division by zero"):
+        module_servable.run("divide", {"x": np.array([1, 0], np.int32)}, ["y"], None)
+    with pytest.raises(InvalidArgument, match=r"^Type mismatch: actual double vs\. expect float"):
+        module_servable.run("pure", {**inputs, "x": np.ones(2)}, ["halves"], None)

@@ -1,0 +1,87 @@
+"""Whose threads a session callable's runs use: TensorFlow's pool, or the thread that calls.
+
+Handing a run to the pool and back costs more than a small graph's ops do; a graph with long ops side by side is done sooner in
+the pool. Which kind a graph is depends on its inputs too, so it is learnt, for each size of inputs apart, from runs that
+requests asked for anyway.
+"""
+
+from __future__ import annotations
+
+import enum
+
+TRIALS = 6
+"""Runs that are timed on either side before the choice; the first of each does not count, since it optimizes the graph."""
+LONGEST_IN_CALLER_S = 0.001
+"""Only shorter runs are tried in the caller's thread: there TensorFlow does not end a run whose time is over."""
+OVERRUN_S = 0.05
+"""One run in the caller's thread that takes longer than this was one too many."""
+
+
+class RunThreads(enum.IntEnum):
+    """The values are those of `RunOptions.inter_op_thread_pool`."""
+
+    POOL = 0
+    CALLER = -1
+
+
+class ThreadChoice:
+    """The choice for one way through a graph. Pure; `ran` may be told from several threads, and a lost timing does no harm."""
+
+    __slots__ = ("_classes", "_fixed")
+
+    def __init__(self, fixed: RunThreads | None = None) -> None:
+        """`fixed` chooses for good, for instance for a graph that keeps state: what it may wait for is not known."""
+        self._fixed = fixed
+        self._classes: dict[int, _SizeClass] = {}
+
+    def threads(self, size_bytes: int) -> RunThreads:
+        """Where a run with inputs of this size goes."""
+        if self._fixed is not None:
+            return self._fixed
+        found = self._classes.get(size_bytes.bit_length())
+        if found is None:
+            found = self._classes.setdefault(size_bytes.bit_length(), _SizeClass())
+        return found.threads
+
+    def learning(self, size_bytes: int) -> bool:
+        """Whether `ran` wants to know how long the run takes: always of those in the caller's thread."""
+        if self._fixed is not None:
+            return False
+        found = self._classes.get(size_bytes.bit_length())
+        return found is None or not found.settled or found.threads is RunThreads.CALLER
+
+    def ran(self, threads: RunThreads, size_bytes: int, duration_s: float) -> None:
+        """A run has taken so long."""
+        if self._fixed is not None:
+            return
+        if threads is RunThreads.CALLER and duration_s > OVERRUN_S:
+            self._fixed = RunThreads.POOL
+            return
+        self._classes[size_bytes.bit_length()].ran(threads, duration_s)
+
+
+class _SizeClass:
+    """Inputs whose sizes have the same highest bit. The shortest run on either side decides: all else is what others did."""
+
+    __slots__ = ("_runs", "_shortest_s", "settled", "threads")
+
+    def __init__(self) -> None:
+        self.threads = RunThreads.POOL
+        self.settled = False
+        self._runs = dict.fromkeys(RunThreads, 0)
+        self._shortest_s = dict.fromkeys(RunThreads, float("inf"))
+
+    def ran(self, threads: RunThreads, duration_s: float) -> None:
+        if self.settled:
+            return
+        self._runs[threads] += 1
+        if self._runs[threads] > 1:
+            self._shortest_s[threads] = min(self._shortest_s[threads], duration_s)
+        if self._runs[threads] < TRIALS or threads is not self.threads:
+            return
+        pool_s, caller_s = self._shortest_s[RunThreads.POOL], self._shortest_s[RunThreads.CALLER]
+        if threads is RunThreads.POOL and pool_s < LONGEST_IN_CALLER_S:
+            self.threads = RunThreads.CALLER
+            return
+        self.threads = RunThreads.CALLER if caller_s < pool_s else RunThreads.POOL
+        self.settled = True

@@ -1,0 +1,67 @@
+"""Which calls take so little time that handing them to a thread costs more than running them."""
+
+from __future__ import annotations
+
+SHORT_S = 50e-6
+"""What a thread's taking a call and giving its reply back costs, more or less, with all else that waits for the interpreter."""
+TRIALS = 16
+"""Runs in a thread before the choice: the shortest counts, since any of them may have waited for the interpreter."""
+LONG_S = 0.005
+"""One call that blocks the event loop for longer has the whole signature run in threads from then on."""
+_WEIGHT = 1 / 16
+
+
+class ShortRuns:
+    """Learns from the runs that there are, for each signature and each size of inputs apart. Pure.
+
+    `ran` may be told from several threads: a lost timing does no harm.
+    """
+
+    def __init__(self) -> None:
+        self._runs: dict[tuple[str, int], _Runs] = {}
+        self._barred: set[str] = set()
+
+    def short(self, signature_name: str, size_bytes: int) -> bool:
+        """Whether a call may run where it is, blocking all else."""
+        runs = self._runs.get((signature_name, size_bytes.bit_length()))
+        return runs is not None and runs.short and signature_name not in self._barred
+
+    def ran(self, signature_name: str, size_bytes: int, duration_s: float, *, inline: bool) -> None:
+        """A call has taken so long, in a thread or where it was (`inline`)."""
+        if signature_name in self._barred:
+            return
+        if inline and duration_s > LONG_S:
+            self._barred.add(signature_name)
+            return
+        key = signature_name, size_bytes.bit_length()
+        runs = self._runs.get(key)
+        if runs is None:
+            runs = self._runs[key] = _Runs()
+        runs.ran(duration_s, inline)
+
+
+class _Runs:
+    __slots__ = ("_mean_s", "_shortest_s", "_trials", "short")
+
+    def __init__(self) -> None:
+        self.short = False
+        self._mean_s = 0.0
+        self._begin_trials()
+
+    def _begin_trials(self) -> None:
+        self._trials = 0
+        self._shortest_s = float("inf")
+
+    def ran(self, duration_s: float, inline: bool) -> None:
+        if inline:
+            self._mean_s += (duration_s - self._mean_s) * _WEIGHT
+            if self._mean_s > 2 * SHORT_S:
+                self.short = False
+                self._begin_trials()
+            return
+        self._trials += 1
+        self._shortest_s = min(self._shortest_s, duration_s)
+        if self._trials >= TRIALS:
+            self.short = self._shortest_s < SHORT_S
+            self._mean_s = self._shortest_s
+            self._begin_trials()

@@ -1,0 +1,66 @@
+"""Which calls run on the event loop, on durations that a test makes up."""
+
+from __future__ import annotations
+
+from servables.short_runs import LONG_S, SHORT_S, TRIALS, ShortRuns
+
+MICRO = 1e-6
+
+
+def learnt(duration_s: float, signature: str = "serving_default", size_bytes: int = 12) -> ShortRuns:
+    runs = ShortRuns()
+    for _ in range(TRIALS):
+        runs.ran(signature, size_bytes, duration_s, inline=False)
+    return runs
+
+
+def test_nothing_is_short_until_it_has_been_seen_often_enough() -> None:
+    runs = ShortRuns()
+    for _ in range(TRIALS - 1):
+        runs.ran("serving_default", 12, 5 * MICRO, inline=False)
+    assert not runs.short("serving_default", 12)
+
+    runs.ran("serving_default", 12, 5 * MICRO, inline=False)
+
+    assert runs.short("serving_default", 12)
+
+
+def test_a_call_that_waited_for_the_interpreter_does_not_hide_that_calls_are_short() -> None:
+    runs = ShortRuns()
+    for number in range(TRIALS):
+        runs.ran("serving_default", 12, 5 * MICRO if number == 3 else 900 * MICRO, inline=False)
+
+    assert runs.short("serving_default", 12)
+
+
+def test_calls_longer_than_a_hand_over_stay_in_threads() -> None:
+    assert not learnt(2 * SHORT_S).short("serving_default", 12)
+
+
+def test_signatures_and_sizes_are_learnt_apart() -> None:
+    runs = learnt(5 * MICRO)
+
+    assert runs.short("serving_default", 15)
+    assert not runs.short("serving_default", 16)
+    assert not runs.short("other", 12)
+
+
+def test_calls_that_get_longer_go_back_to_threads_and_may_return() -> None:
+    runs = learnt(5 * MICRO)
+    runs.ran("serving_default", 12, LONG_S / 2, inline=True)
+    assert not runs.short("serving_default", 12)
+
+    for _ in range(TRIALS):
+        runs.ran("serving_default", 12, 5 * MICRO, inline=False)
+
+    assert runs.short("serving_default", 12)
+
+
+def test_a_signature_that_has_blocked_the_loop_once_stays_in_threads() -> None:
+    runs = learnt(5 * MICRO)
+    runs.ran("serving_default", 12, 2 * LONG_S, inline=True)
+
+    for size_bytes in (12, 1200):
+        for _ in range(2 * TRIALS):
+            runs.ran("serving_default", size_bytes, 5 * MICRO, inline=False)
+        assert not runs.short("serving_default", size_bytes)
