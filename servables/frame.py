@@ -1,9 +1,10 @@
 """The frame format: many calls, or many replies, as one run of bytes between a frontend and a replica.
 
     header    magic, version, kind, number of entries, sizes of all that follows
-    metadata  for each call:   id, time left, signature name and output aliases, then its input tensors
-              for each reply:  id, status, then its output tensors
-              for each tensor: dtype, shape, size, alias
+    metadata  for each call:   id, time left, layout
+              for each reply:  id, status, layout
+              a layout says what is the same in call after call, so that it is made and read once: the signature name and output
+              aliases of a call, then dtype, shape and alias of each tensor; the sizes of string tensors come behind it
     data      the tensors' bytes in the same order, each at the next multiple of 64 from the frame's start
 
 Little-endian, as the machines we run on. A string tensor's data are its elements' ends as uint64, then the elements.
@@ -20,7 +21,7 @@ import struct
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from itertools import accumulate, pairwise
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,14 +37,16 @@ _Array = NDArray[Any]
 
 ALIGNMENT_BYTES = 64
 _MAGIC = b"ASPF"
-_VERSION = 1
+_VERSION = 2
 _CALLS, _REPLIES = 1, 2
 _COPIED_BYTES = 16 * 1024  # below this, copying a tensor is cheaper than one more buffer
+_CACHED_LAYOUT_BYTES = 1024  # clients choose the shapes, and so what is kept
 
 _HEADER = struct.Struct("<4sHHIQQ")  # magic, version, kind, entries, metadata's end, frame's end
-_CALL = struct.Struct("<QdII")  # id, seconds left (nan: for ever), size of the target, inputs
-_REPLY = struct.Struct("<QIII")  # id, status code, size of the message, outputs
-_TENSOR = struct.Struct("<HHIQ")  # dtype, rank, size of the alias, size of the data
+_CALL = struct.Struct("<QdI")  # id, seconds left (nan: for ever), size of the layout
+_REPLY = struct.Struct("<QIII")  # id, status code, size of the message, size of the layout
+_TENSOR = struct.Struct("<HHI")  # dtype, rank, size of the alias
+_SIZE = struct.Struct("<Q")
 _SHAPES = [struct.Struct(f"<{rank}Q") for rank in range(65)]
 _UINT32 = struct.Struct("<I")
 _PADDING = [bytes(size) for size in range(ALIGNMENT_BYTES)]
@@ -65,11 +68,10 @@ def encode_calls(calls: Sequence[Call]) -> list[Buffer]:
     writer = _Writer()
     metadata = writer.metadata
     for call in calls:
-        target = _encode_target(call.signature_name, call.outputs)
+        tensors, string_sizes = writer.add_data(call.inputs)
+        layout = _encode_layout(tensors, call.signature_name, call.outputs)
         time_left_s = math.nan if call.timeout_s is None else call.timeout_s
-        metadata.append(_CALL.pack(call.call_id, time_left_s, len(target), len(call.inputs)))
-        metadata.append(target)
-        writer.add_tensors(call.inputs)
+        metadata += (_CALL.pack(call.call_id, time_left_s, len(layout)), layout, *string_sizes)
     return writer.frame(_CALLS, len(calls))
 
 
@@ -92,18 +94,17 @@ def encode_replies(replies: Sequence[Reply]) -> list[Buffer]:
     writer = _Writer()
     metadata = writer.metadata
     for reply in replies:
+        code, message, outputs = reply.status.code, reply.status.message, reply.outputs
         mark = writer.mark()
-        status, outputs = reply.status, reply.outputs
-        message = status.message.encode("utf-8", "surrogatepass")
-        metadata.append(_REPLY.pack(reply.call_id, status.code, len(message), len(outputs)))
-        metadata.append(message)
         try:
-            writer.add_tensors(outputs)
+            tensors, string_sizes = writer.add_data(outputs)
         except AspiredError as error:
             writer.rewind(mark)
-            message = f"An output of the servable cannot be sent: {error.message}".encode("utf-8", "surrogatepass")
-            metadata.append(_REPLY.pack(reply.call_id, Code.INTERNAL, len(message), 0))
-            metadata.append(message)
+            code, message = Code.INTERNAL, f"An output of the servable cannot be sent: {error.message}"
+            tensors, string_sizes = (), ()
+        layout = _encode_layout(tensors)
+        encoded = message.encode("utf-8", "surrogatepass") if message else b""
+        metadata += (_REPLY.pack(reply.call_id, code, len(encoded), len(layout)), encoded, layout, *string_sizes)
     return writer.frame(_REPLIES, len(replies))
 
 
@@ -133,32 +134,37 @@ class _Writer:
         self.data: list[Buffer] = []
         self.size_bytes = 0  # of the data, padding included
 
-    def add_tensors(self, tensors: Mapping[str, _Array]) -> None:
-        metadata, data = self.metadata, self.data
+    def add_data(self, tensors: Mapping[str, _Array]) -> tuple[tuple[_TensorKey, ...], Sequence[bytes]]:
+        """Takes the tensors' bytes; returns what their layout is to say, and the sizes that it does not say."""
+        data = self.data
+        keys: list[_TensorKey] = []
+        string_sizes: list[bytes] = []
         for alias, array in tensors.items():
-            name = _encode_name(alias)
             code = _CODES.get(array.dtype)
             if code is None:
                 code, array = _native(alias, array)
-            shape = array.shape
-            raw = _encode_strings(alias, array) if code == _STRING else _raw_bytes(array)
+            raw: Buffer
+            if code == _STRING:
+                raw = _encode_strings(alias, array)
+                string_sizes.append(_SIZE.pack(len(raw)))
+            else:
+                raw = array.tobytes() if array.nbytes <= _COPIED_BYTES else _raw_bytes(array)
+            keys.append((alias, code, array.shape))
             size = len(raw)
-            metadata.append(_TENSOR.pack(code, len(shape), len(name), size))
-            metadata.append(_SHAPES[len(shape)].pack(*shape))
-            metadata.append(name)
-            data.append(raw)
             padding = -size % ALIGNMENT_BYTES
+            data.append(raw)
             if padding:
                 data.append(_PADDING[padding])
             self.size_bytes += size + padding
+        return tuple(keys), string_sizes
 
-    def mark(self) -> tuple[int, int, int]:
-        return len(self.metadata), len(self.data), self.size_bytes
+    def mark(self) -> tuple[int, int]:
+        return len(self.data), self.size_bytes
 
-    def rewind(self, mark: tuple[int, int, int]) -> None:
+    def rewind(self, mark: tuple[int, int]) -> None:
         """Drops what was added since `mark`."""
-        metadata, data, self.size_bytes = mark
-        del self.metadata[metadata:], self.data[data:]
+        data, self.size_bytes = mark
+        del self.data[data:]
 
     def frame(self, kind: int, entries: int) -> list[Buffer]:
         metadata = b"".join(self.metadata)
@@ -190,64 +196,124 @@ class _Reader:
         self._data_at = self._metadata_end + -self._metadata_end % ALIGNMENT_BYTES
 
     def call(self) -> Call:
-        call_id, time_left_s, target_size, inputs = _CALL.unpack_from(self._frame, self._position)
+        call_id, time_left_s, layout_size = _CALL.unpack_from(self._frame, self._position)
         self._position += _CALL.size
-        signature_name, outputs = _decode_target(self._bytes(target_size))
-        return Call(call_id, signature_name, self._tensors(inputs), outputs, None if math.isnan(time_left_s) else time_left_s)
+        signature_name, outputs, tensors = _decode_call_layout(self._bytes(layout_size))
+        arrays = self._arrays(tensors)
+        return Call(call_id, signature_name, arrays, outputs, None if time_left_s != time_left_s else time_left_s)
 
     def reply(self) -> Reply:
-        call_id, code, message_size, outputs = _REPLY.unpack_from(self._frame, self._position)
+        call_id, code, message_size, layout_size = _REPLY.unpack_from(self._frame, self._position)
         self._position += _REPLY.size
-        message = self._bytes(message_size)
-        status = Status(Code(code), message.decode("utf-8", "surrogatepass")) if code or message else _OK
-        return Reply(call_id, self._tensors(outputs), status)
+        status = _OK
+        if code or message_size:
+            status = Status(Code(code), self._bytes(message_size).decode("utf-8", "surrogatepass"))
+        return Reply(call_id, self._arrays(_decode_reply_layout(self._bytes(layout_size))), status)
 
     def check_end(self) -> None:
         """What the header announced has been read, and no more."""
         if self._position != self._metadata_end or self._data_at != self._end:
             raise DataLoss("Malformed frame: its sizes do not add up")
 
-    def _tensors(self, count: int) -> dict[str, _Array]:
-        tensors: dict[str, _Array] = {}
-        for _ in range(count):
-            code, rank, name_size, size = _TENSOR.unpack_from(self._frame, self._position)
-            if rank >= len(_SHAPES):
-                raise DataLoss(f"a tensor of rank {rank}")
-            shape_at = self._position + _TENSOR.size
-            shape = _SHAPES[rank].unpack_from(self._frame, shape_at)
-            self._position = shape_at + 8 * rank
-            alias = _decode_name(self._bytes(name_size))
-            tensors[alias] = self._tensor(code, shape, size)
-        return tensors
-
-    def _tensor(self, code: int, shape: tuple[int, ...], size: int) -> _Array:
-        at = self._data_at
-        end = at + size
-        self._data_at = end + -end % ALIGNMENT_BYTES
-        if self._data_at > self._end:
-            raise DataLoss("a tensor goes on behind the end")
-        if code == _STRING:
-            return _decode_strings(self._frame, at, size, shape)
-        dtype = _DTYPES.get(code) or _dtype(code)
-        if math.prod(shape) * dtype.itemsize != size:
-            raise DataLoss(f"{size} bytes for a tensor of {dtype}{list(shape)}")
-        return np.ndarray(shape, dtype, self._frame, at)
+    def _arrays(self, tensors: Sequence[_TensorLayout]) -> dict[str, _Array]:
+        arrays: dict[str, _Array] = {}
+        frame, end = self._frame, self._end
+        for alias, dtype, shape, size in tensors:
+            if dtype is None:
+                (size,) = _SIZE.unpack(self._bytes(_SIZE.size))
+            at = self._data_at
+            after = at + size
+            self._data_at = after = after + -after % ALIGNMENT_BYTES
+            if after > end:
+                raise DataLoss("a tensor goes on behind the end")
+            if dtype is None:
+                arrays[alias] = _decode_strings(frame, at, size, shape)
+            else:
+                arrays[alias] = np.ndarray(shape, dtype, frame, at)
+        return arrays
 
     def _bytes(self, size: int) -> bytes:
         start = self._position
         self._position = end = start + size
         if end > self._metadata_end:
-            raise DataLoss("a name goes on behind the end")
+            raise DataLoss("metadata goes on behind its end")
         return bytes(self._frame[start:end])
 
 
+_TensorKey = tuple[str, int, tuple[int, ...]]
+"""What a layout says of a tensor: alias, dtype's number, shape."""
+
+
+class _TensorLayout(NamedTuple):
+    """`dtype` None: strings, whose `size` is not known from here."""
+
+    alias: str
+    dtype: np.dtype[Any] | None
+    shape: tuple[int, ...]
+    size: int
+
+
+_CallLayout = tuple[str, tuple[str, ...], tuple[_TensorLayout, ...]]
+
+
 @lru_cache(maxsize=4096)
+def _encode_layout(tensors: tuple[_TensorKey, ...], signature_name: str | None = None, outputs: tuple[str, ...] = ()) -> bytes:
+    """A call's layout, or a reply's, which has no signature."""
+    parts = []
+    if signature_name is not None:
+        target = _encode_target(signature_name, outputs)
+        parts += [_UINT32.pack(len(target)), target]
+    for alias, code, shape in tensors:
+        name = alias.encode("utf-8", "surrogatepass")
+        parts += [_TENSOR.pack(code, len(shape), len(name)), _SHAPES[len(shape)].pack(*shape), name]
+    return b"".join(parts)
+
+
+def _decode_call_layout(layout: bytes) -> _CallLayout:
+    return _short_call_layout(layout) if len(layout) <= _CACHED_LAYOUT_BYTES else _read_call_layout(layout)
+
+
+def _decode_reply_layout(layout: bytes) -> tuple[_TensorLayout, ...]:
+    return _short_reply_layout(layout) if len(layout) <= _CACHED_LAYOUT_BYTES else _read_tensors(layout)
+
+
+def _read_call_layout(layout: bytes) -> _CallLayout:
+    (target_size,) = _UINT32.unpack_from(layout)
+    position = _UINT32.size + target_size
+    if position > len(layout):
+        raise DataLoss("a call's target goes on behind the end")
+    return *_decode_target(layout[_UINT32.size : position]), _read_tensors(layout, position)
+
+
+def _read_tensors(layout: bytes, position: int = 0) -> tuple[_TensorLayout, ...]:
+    tensors = []
+    while position < len(layout):
+        code, rank, name_size = _TENSOR.unpack_from(layout, position)
+        if rank >= len(_SHAPES):
+            raise DataLoss(f"a tensor of rank {rank}")
+        position += _TENSOR.size
+        shape = _SHAPES[rank].unpack_from(layout, position)
+        position += 8 * rank + name_size
+        if position > len(layout):
+            raise DataLoss("a name goes on behind the end")
+        alias = layout[position - name_size : position].decode("utf-8", "surrogatepass")
+        if code == _STRING:
+            tensors.append(_TensorLayout(alias, None, shape, 0))
+        else:
+            dtype = _DTYPES.get(code) or _dtype(code)
+            tensors.append(_TensorLayout(alias, dtype, shape, math.prod(shape) * dtype.itemsize))
+    return tuple(tensors)
+
+
+_short_call_layout = lru_cache(maxsize=4096)(_read_call_layout)
+_short_reply_layout = lru_cache(maxsize=4096)(_read_tensors)
+
+
 def _encode_target(signature_name: str, outputs: tuple[str, ...]) -> bytes:
     names = [name.encode("utf-8", "surrogatepass") for name in (signature_name, *outputs)]
     return b"".join(part for name in names for part in (_UINT32.pack(len(name)), name))
 
 
-@lru_cache(maxsize=4096)
 def _decode_target(encoded: bytes) -> tuple[str, tuple[str, ...]]:
     names = []
     position = 0
@@ -261,16 +327,6 @@ def _decode_target(encoded: bytes) -> tuple[str, tuple[str, ...]]:
     if not names:
         raise DataLoss("a call without a signature")
     return names[0], tuple(names[1:])
-
-
-@lru_cache(maxsize=4096)
-def _encode_name(name: str) -> bytes:
-    return name.encode("utf-8", "surrogatepass")
-
-
-@lru_cache(maxsize=4096)
-def _decode_name(encoded: bytes) -> str:
-    return encoded.decode("utf-8", "surrogatepass")
 
 
 # Filled as types come up, since those of ml_dtypes are imported on demand.
@@ -299,8 +355,6 @@ def _native(alias: str, array: _Array) -> tuple[int, _Array]:
 
 
 def _raw_bytes(array: _Array) -> Buffer:
-    if array.nbytes <= _COPIED_BYTES:
-        return array.tobytes()
     # By way of uint8, because ml_dtypes' types have no buffer protocol.
     return np.ascontiguousarray(array).reshape(-1).view(np.uint8).data
 

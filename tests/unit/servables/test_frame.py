@@ -196,7 +196,7 @@ def patched(frame: bytes, at: int, layout: str, *values: int) -> bytes:
 
 HEADER_BYTES, CALL_BYTES, TARGET_BYTES = 28, 24, 4 + len("serving_default") + 4 + 1
 TENSOR_AT = HEADER_BYTES + CALL_BYTES + TARGET_BYTES
-SHAPE_AT = TENSOR_AT + 16
+SHAPE_AT = TENSOR_AT + 8
 
 
 @pytest.mark.parametrize(
@@ -205,9 +205,10 @@ SHAPE_AT = TENSOR_AT + 16
         pytest.param(8, "<I", 2**32 - 1, id="more calls than there are"),
         pytest.param(8, "<I", 0, id="fewer calls than there are"),
         pytest.param(12, "<Q", 2**63, id="metadata beyond the end"),
-        pytest.param(HEADER_BYTES + 16, "<I", 2**32 - 1, id="long target"),
-        pytest.param(HEADER_BYTES + 16, "<I", 0, id="no target"),
-        pytest.param(HEADER_BYTES + 20, "<I", 2**32 - 1, id="many inputs"),
+        pytest.param(HEADER_BYTES + 16, "<I", 2**32 - 1, id="long layout"),
+        pytest.param(HEADER_BYTES + 16, "<I", 0, id="no layout"),
+        pytest.param(HEADER_BYTES + 20, "<I", 2**32 - 1, id="long target"),
+        pytest.param(HEADER_BYTES + 20, "<I", 0, id="no target"),
         pytest.param(TENSOR_AT, "<H", 0, id="no type"),
         pytest.param(TENSOR_AT, "<H", 999, id="unknown type"),
         pytest.param(TENSOR_AT, "<H", DataType.DT_RESOURCE, id="type without arrays"),
@@ -216,15 +217,21 @@ SHAPE_AT = TENSOR_AT + 16
         pytest.param(TENSOR_AT + 2, "<H", 2, id="higher rank"),
         pytest.param(TENSOR_AT + 2, "<H", 65535, id="highest rank"),
         pytest.param(TENSOR_AT + 4, "<I", 2**32 - 1, id="long alias"),
-        pytest.param(TENSOR_AT + 8, "<Q", 2**64 - 1, id="huge data"),
-        pytest.param(TENSOR_AT + 8, "<Q", 8, id="little data"),
         pytest.param(SHAPE_AT, "<Q", 2**63, id="huge shape"),
+        pytest.param(SHAPE_AT, "<Q", 400, id="larger shape"),
     ],
 )
 def test_sizes_are_not_believed(at: int, layout: str, value: int) -> None:
     frame = calls_frame(np.arange(4, dtype=np.float32))
     with pytest.raises(DataLoss, match="Malformed frame"):
         decode_calls(patched(frame, at, layout, value))
+
+
+@pytest.mark.parametrize("size", [0, 23, 2**64 - 1])
+def test_sizes_of_string_tensors_are_not_believed(size: int) -> None:
+    frame = calls_frame(string_array([b"a", b"b", b"cc"]))
+    with pytest.raises(DataLoss):
+        decode_calls(patched(frame, frame.index(struct.pack("<Q", 28), SHAPE_AT), "<Q", size))
 
 
 @pytest.mark.parametrize("ends", [(3, 1, 4), (1, 2, 9), (2**63, 2**63, 4)], ids=["falling", "beyond", "huge"])
