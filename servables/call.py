@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from cluster.core.errors import Status
 
+_NO_OUTPUTS: Mapping[str, NDArray[np.generic]] = MappingProxyType({})
 
-@dataclass(frozen=True, slots=True)
-class Call:
+
+class Call(NamedTuple):
     """Run one signature of one version on one request's tensors. Transport-neutral; classify and regress are calls too.
 
     `call_id` is unique within the frontend that made it. `inputs` and `outputs` are by alias, outputs never empty.
@@ -26,10 +28,9 @@ class Call:
     timeout_s: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(NamedTuple):
     """The end of one call: its outputs by alias, or the error. Exactly one reply comes for each call."""
 
     call_id: int
-    outputs: Mapping[str, NDArray[np.generic]] = field(default_factory=dict)
+    outputs: Mapping[str, NDArray[np.generic]] = _NO_OUTPUTS
     status: Status = Status()

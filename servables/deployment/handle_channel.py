@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -169,7 +169,7 @@ class HandleChannel(FrameChannel):
     def _still_waiting(calls: Sequence[Call], waited_s: float, on_replies: OnReplies) -> Sequence[Call]:
         if waited_s < 0.001:
             return calls
-        left = [replace(call, timeout_s=None if call.timeout_s is None else call.timeout_s - waited_s) for call in calls]
+        left = [call._replace(timeout_s=None if call.timeout_s is None else call.timeout_s - waited_s) for call in calls]
         late = [call for call in left if call.timeout_s is not None and call.timeout_s <= 0]
         if late:
             expired = Status(Code.DEADLINE_EXCEEDED, "The request expired while it waited for a replica")

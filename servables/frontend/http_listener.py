@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from email.utils import formatdate
 from functools import lru_cache
 from http import HTTPStatus
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import httptools
 
@@ -42,8 +42,7 @@ _CLOSE = b"Connection: close\r\n\r\n"
 _REASONS = {499: "Client Closed Request", **{status.value: status.phrase for status in HTTPStatus}}
 
 
-@dataclass(frozen=True, slots=True)
-class HttpRequest:
+class HttpRequest(NamedTuple):
     """A whole request. `target` is as sent; `headers` have lower-case names, repeated ones joined by a comma.
 
     `peer` is the client's address with its port.
@@ -56,8 +55,7 @@ class HttpRequest:
     peer: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class HttpResponse:
+class HttpResponse(NamedTuple):
     """A whole answer. Content-Length, Date and Connection are the listener's business."""
 
     status: int

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 
@@ -60,8 +60,7 @@ _RESOLVE_AGAIN_S = 0.05
 _NOT_SERVING_PATIENCE_S = 30.0
 
 
-@dataclass(frozen=True, slots=True)
-class ModelSpec:
+class ModelSpec(NamedTuple):
     """Which model a request means. At most one of `version` and `label` is set; neither means the newest available."""
 
     name: str
@@ -70,8 +69,7 @@ class ModelSpec:
     signature_name: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class SignatureCall:
+class SignatureCall(NamedTuple):
     """A request, read: what to run. `signature_name` is one that exists, `outputs` are aliases of it, never empty."""
 
     signature_name: str
@@ -79,8 +77,7 @@ class SignatureCall:
     outputs: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Prediction:
+class Prediction(NamedTuple):
     """What came of a call, and which version of the model answered by which of its signatures."""
 
     id: ServableId

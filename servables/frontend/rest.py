@@ -10,6 +10,7 @@ matches. `Rest.add_route` puts further ones (`OperatorRoutes`) before TF Serving
 from __future__ import annotations
 
 import asyncio
+import enum
 import json
 import re
 import zlib
@@ -55,7 +56,7 @@ _ORIGIN = re.compile(rb"https?://")
 
 _MAX_INT64 = (1 << 63) - 1
 _MAX_INT64_DIGITS = 19
-_CACHED_PATH_CHARS = 256
+_KEPT_TARGET_CHARS = 256
 # At gzip's best ratio this becomes 4 MiB, a few milliseconds of the event loop.
 _INFLATE_INLINE_BELOW_BYTES = 1 << 12
 _CORS_HEADERS: Headers = (
@@ -88,6 +89,11 @@ class _Target:
     error: HttpResponse | None = None
 
 
+class _Elsewhere(enum.Enum):
+    PREFLIGHT = enum.auto()
+    NOWHERE = enum.auto()
+
+
 RouteHandler = Callable[[HttpRequest], Awaitable[HttpResponse]]
 
 
@@ -104,6 +110,8 @@ class Rest:
         self._inference = inference
         self._options = options or RestOptions()
         self._routes: list[_Route] = []
+        # The same targets come again and again, and matching costs more than a look-up.
+        self._destination = lru_cache(maxsize=4096)(self._find_destination)
         self._added_headers = _CORS_HEADERS if self._options.enable_cors else ()
         self._verbs: dict[str, Callable[[ModelSpec, bytes], Awaitable[bytes]]] = {
             "predict": self._predict,
@@ -117,16 +125,16 @@ class Rest:
         `handler` may raise AspiredError, which is answered as TF Serving answers errors.
         """
         self._routes.append(_Route(method, re.compile(pattern), handler))
+        self._destination.cache_clear()
 
     async def handle(self, request: HttpRequest) -> HttpResponse:
-        path = _path(request.target)
-        method = "GET" if request.method == "HEAD" else request.method  # the listener leaves the body away
-        for route in self._routes:
-            if method == route.method and route.pattern.fullmatch(path):
-                return self._with_cors(await self._tried(route, request))
-        if not _API.fullmatch(path):
-            return _NOT_FOUND
-        return self._with_cors(self._preflight(request) if method == "OPTIONS" else await self._handle_api(request))
+        find = self._destination if len(request.target) <= _KEPT_TARGET_CHARS else self._find_destination
+        destination = find(request.method, request.target)
+        if isinstance(destination, _Target):
+            return self._with_cors(await self._handle_api(request, destination))
+        if isinstance(destination, _Route):
+            return self._with_cors(await self._tried(destination, request))
+        return self._with_cors(self._preflight(request)) if destination is _Elsewhere.PREFLIGHT else _NOT_FOUND
 
     async def _tried(self, route: _Route, request: HttpRequest) -> HttpResponse:
         try:
@@ -134,8 +142,17 @@ class Rest:
         except AspiredError as error:
             return error_response(error)
 
-    async def _handle_api(self, request: HttpRequest) -> HttpResponse:
-        target = _parse_target(request.method, _path(request.target))
+    def _find_destination(self, method: str, target: str) -> _Target | _Route | _Elsewhere:
+        path = target if target.startswith("/") else _ABSOLUTE_FORM.sub("", target, count=1)
+        asked = "GET" if method == "HEAD" else method  # the listener leaves the body away
+        for route in self._routes:
+            if asked == route.method and route.pattern.fullmatch(path):
+                return route
+        if not _API.fullmatch(path):
+            return _Elsewhere.NOWHERE
+        return _Elsewhere.PREFLIGHT if method == "OPTIONS" else _parse_target(method, path)
+
+    async def _handle_api(self, request: HttpRequest, target: _Target) -> HttpResponse:
         api = target.verb if request.method == "POST" else ""
         try:
             with self._inference.metrics.request("REST", target.spec.name, api) as counted:
@@ -221,22 +238,7 @@ class Rest:
         return await asyncio.to_thread(_inflate, request.body, limit)
 
 
-def _path(target: str) -> str:
-    """The target without the scheme and authority that a proxy's client sends."""
-    return target if target.startswith("/") else _ABSOLUTE_FORM.sub("", target, count=1)
-
-
 def _parse_target(method: str, path: str) -> _Target:
-    """What a path asks for. The same paths come again and again, and matching costs more than a look-up."""
-    return _parse_short_target(method, path) if len(path) <= _CACHED_PATH_CHARS else _match_target(method, path)
-
-
-@lru_cache(maxsize=4096)
-def _parse_short_target(method: str, path: str) -> _Target:
-    return _match_target(method, path)
-
-
-def _match_target(method: str, path: str) -> _Target:
     pattern = {"POST": _POST, "GET": _GET}.get(method)
     match = pattern.fullmatch(path) if pattern is not None else None
     # The expressions ignore case as a whole, TF Serving's handler then compares the verb as it is.
