@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 _NON_FINITE = {"nan": "NaN", "inf": "Infinity", "-inf": "-Infinity"}
 
+_SHORT_CHARS = 7
 _BULK_SIZE = 14  # from here on whole-array arithmetic costs less than formatting value by value
 
 # Decades in which arithmetic on doubles is exact (powers of ten up to 1e22) and orjson's notation is %g's, but for the width
@@ -32,6 +33,10 @@ _ROUNDING_DOUBT = 1e-6  # the product with a scale may be off by 1.2e-7 of a uni
 def float32_texts(values: Sequence[float]) -> list[str]:
     """The texts of values that are float32 numbers (held as Python floats)."""
     values = list(values)
+    if values and _is_short(repr(values[0])):  # then the others probably are
+        texts = list(map(repr, values))
+        if all(map(_is_short, texts)):
+            return texts
     texts = [f"{value:g}" for value in values]
     # Reading through a double changes no answer: no six-digit decimal becomes a double halfway between two floats.
     read_back = array("f", map(float, texts)).tolist()
@@ -64,6 +69,11 @@ def decimal_json(values: NDArray[np.floating[Any]]) -> bytes:
 def is_bulk(size: int) -> bool:
     """Whether `decimal_json` is quicker than the text of each value."""
     return size > _BULK_SIZE
+
+
+def _is_short(shortest: str) -> bool:
+    """Whether the shortest text of a double has six digits at most and a point: then `%g` writes the same, but for the `.0`."""
+    return len(shortest) <= _SHORT_CHARS and "." in shortest
 
 
 def _with_point(text: str) -> str:

@@ -80,8 +80,12 @@ def _elements(tensor: NDArray[Any], alias: str) -> bytes:
     """The elements of a batch on one line, without the brackets around them."""
     if tensor.dtype in _PLAIN_DTYPES:
         return _plain_json(tensor)[1:-1].replace(b",", b", ")
-    if tensor.dtype in _FLOAT_TEXTS and is_bulk(tensor.size):
-        return decimal_json(tensor)[1:-1].replace(b",", b", ")
+    to_texts = _FLOAT_TEXTS.get(tensor.dtype)
+    if to_texts is not None:
+        if is_bulk(tensor.size):
+            return decimal_json(tensor)[1:-1].replace(b",", b", ")
+        if tensor.ndim == 1:
+            return ", ".join(to_texts(tensor.tolist())).encode()
     return b", ".join(_group_in_line(_texts(tensor, alias, 1), tensor.shape))
 
 
