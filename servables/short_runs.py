@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from servables.suspension import Suspension
+
 SHORT_S = 50e-6
 """What a thread's taking a call and giving its reply back costs, more or less, with all else that waits for the interpreter."""
 TRIALS = 16
 """Runs in a thread before the choice: the shortest counts, since any of them may have waited for the interpreter."""
 LONG_S = 0.005
-"""One call that blocks the event loop for longer has the whole signature run in threads from then on."""
+"""A call that blocks the event loop for longer sends the whole signature back to threads for a while."""
+SUSPENDED_RUNS = 1000
+"""After the first such call."""
 _WEIGHT = 1 / 16
 
 
@@ -19,19 +23,24 @@ class ShortRuns:
 
     def __init__(self) -> None:
         self._runs: dict[tuple[str, int], _Runs] = {}
-        self._barred: set[str] = set()
+        self._suspensions: dict[str, Suspension] = {}
 
     def short(self, signature_name: str, size_bytes: int) -> bool:
         """Whether a call may run where it is, blocking all else."""
         runs = self._runs.get((signature_name, size_bytes.bit_length()))
-        return runs is not None and runs.short and signature_name not in self._barred
+        if runs is None or not runs.short:
+            return False
+        suspension = self._suspensions.get(signature_name)
+        return suspension is None or not suspension.active
 
     def ran(self, signature_name: str, size_bytes: int, duration_s: float, *, inline: bool) -> None:
         """A call has taken so long, in a thread or where it was (`inline`)."""
-        if signature_name in self._barred:
+        suspension = self._suspensions.get(signature_name)
+        if suspension is not None and suspension.active:
+            suspension.ran()
             return
         if inline and duration_s > LONG_S:
-            self._barred.add(signature_name)
+            self._suspensions.setdefault(signature_name, Suspension(SUSPENDED_RUNS)).begin()
             return
         key = signature_name, size_bytes.bit_length()
         runs = self._runs.get(key)

@@ -455,7 +455,7 @@ def _left_the_map(servable: ServableId) -> NotServing:
 
 
 def _size_bytes(arrays: Iterable[Array]) -> int:
-    return sum([sum(map(len, cast(Iterable[bytes], array.flat))) if array.dtype.hasobject else array.nbytes for array in arrays])
+    return sum([sum(map(len, cast(Iterable[bytes], one.flat))) if one.dtype.hasobject else one.nbytes for one in arrays])
 
 
 def _all_done(futures: Sequence[asyncio.Future[None]]) -> asyncio.Future[None]:

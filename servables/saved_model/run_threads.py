@@ -9,12 +9,16 @@ from __future__ import annotations
 
 import enum
 
+from servables.suspension import Suspension
+
 TRIALS = 6
 """Runs that are timed on either side before the choice; the first of each does not count, since it optimizes the graph."""
 LONGEST_IN_CALLER_S = 0.001
 """Only shorter runs are tried in the caller's thread: there TensorFlow does not end a run whose time is over."""
 OVERRUN_S = 0.05
-"""One run in the caller's thread that takes longer than this was one too many."""
+"""A run in the caller's thread that takes longer sends all runs back to the pool for a while."""
+SUSPENDED_RUNS = 1000
+"""After the first such run."""
 
 
 class RunThreads(enum.IntEnum):
@@ -25,39 +29,39 @@ class RunThreads(enum.IntEnum):
 
 
 class ThreadChoice:
-    """The choice for one way through a graph. Pure; `ran` may be told from several threads, and a lost timing does no harm."""
+    """The choice for one way through a graph. Pure; may be used by several threads: a timing that is lost does no harm."""
 
-    __slots__ = ("_classes", "_fixed")
+    __slots__ = ("_classes", "_fixed", "_suspension")
 
     def __init__(self, fixed: RunThreads | None = None) -> None:
         """`fixed` chooses for good, for instance for a graph that keeps state: what it may wait for is not known."""
         self._fixed = fixed
         self._classes: dict[int, _SizeClass] = {}
+        self._suspension = Suspension(SUSPENDED_RUNS)
 
     def threads(self, size_bytes: int) -> RunThreads:
         """Where a run with inputs of this size goes."""
         if self._fixed is not None:
             return self._fixed
+        if self._suspension.active:
+            return RunThreads.POOL
         found = self._classes.get(size_bytes.bit_length())
         if found is None:
             found = self._classes.setdefault(size_bytes.bit_length(), _SizeClass())
         return found.threads
 
-    def learning(self, size_bytes: int) -> bool:
-        """Whether `ran` wants to know how long the run takes: always of those in the caller's thread."""
-        if self._fixed is not None:
-            return False
-        found = self._classes.get(size_bytes.bit_length())
-        return found is None or not found.settled or found.threads is RunThreads.CALLER
-
     def ran(self, threads: RunThreads, size_bytes: int, duration_s: float) -> None:
         """A run has taken so long."""
         if self._fixed is not None:
             return
-        if threads is RunThreads.CALLER and duration_s > OVERRUN_S:
-            self._fixed = RunThreads.POOL
-            return
-        self._classes[size_bytes.bit_length()].ran(threads, duration_s)
+        if self._suspension.active:
+            self._suspension.ran()
+        elif threads is RunThreads.CALLER and duration_s > OVERRUN_S:
+            self._suspension.begin()
+        else:
+            found = self._classes.get(size_bytes.bit_length())
+            if found is not None and not found.settled:
+                found.ran(threads, duration_s)
 
 
 class _SizeClass:
@@ -72,8 +76,6 @@ class _SizeClass:
         self._shortest_s = dict.fromkeys(RunThreads, float("inf"))
 
     def ran(self, threads: RunThreads, duration_s: float) -> None:
-        if self.settled:
-            return
         self._runs[threads] += 1
         if self._runs[threads] > 1:
             self._shortest_s[threads] = min(self._shortest_s[threads], duration_s)

@@ -71,12 +71,9 @@ class SavedModelServable(Servable):
             if session_callable.twins:
                 _check_twins(session_callable, inputs)
             feeds = [inputs[alias] for alias in session_callable.feeds]
-            if choice.learning(size_bytes):
-                began = time.perf_counter()
-                values = session_callable.function(*feeds)
-                choice.ran(threads, size_bytes, time.perf_counter() - began)
-            else:
-                values = session_callable.function(*feeds)
+            began = time.perf_counter()
+            values = session_callable.function(*feeds)
+            choice.ran(threads, size_bytes, time.perf_counter() - began)
         except Exception as error:
             raise to_aspired_error(error) from error
         return {alias: _to_array(values[session_callable.fetches[alias]]) for alias in outputs}
