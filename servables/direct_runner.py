@@ -8,6 +8,7 @@ import time
 from collections import OrderedDict
 
 from cluster.core.errors import Status
+from cluster.core.metrics import MetricCells
 from servables.call import Call, Reply
 from servables.deadline_timer import DeadlineTimer, time_left_s
 from servables.deadlines import Deadlines
@@ -16,6 +17,7 @@ from servables.run_errors import CANCELLED, CLOSED, EXPIRED, status_of, unknown_
 from servables.runner import OnReply, Runner, Submission
 from servables.servable import Servable
 from servables.short_runs import ShortRuns
+from servables.stage_metrics import REPLICA_QUEUE, REPLICA_RUN, StageMetrics
 from servables.worker_threads import WorkerThreads
 
 
@@ -25,8 +27,10 @@ class DirectRunner(Runner):
     Calls that have turned out to be short run on the event loop itself, before others that wait.
     """
 
-    def __init__(self, servable: Servable, num_threads: int) -> None:
+    def __init__(self, servable: Servable, num_threads: int, model_name: str = "", stages: StageMetrics | None = None) -> None:
         self._servable = servable
+        self._model_name = model_name
+        self._stages = stages or StageMetrics(MetricCells())
         self._signature_names = frozenset(servable.signatures)
         self._replies = ReplyQueue(asyncio.get_running_loop())
         self._queue = _CallQueue(self._replies)
@@ -51,6 +55,8 @@ class DirectRunner(Runner):
     def submit(self, call: Call, on_reply: OnReply) -> Submission:
         now = time.monotonic()
         waiter = _WaitingCall(self, call, on_reply, math.inf if call.timeout_s is None else now + call.timeout_s)
+        if self._stages.sampled():
+            waiter.timed_since = now
         status = self._refusal(call)
         if status is not None:
             self._replies.post([(on_reply, Reply(call.call_id, status=status))])
@@ -91,10 +97,14 @@ class DirectRunner(Runner):
 
     def _run(self, waiter: _WaitingCall, inline: bool = False) -> None:
         call = waiter.call
-        began = time.perf_counter()
+        began = time.monotonic()
         try:
             outputs = self._servable.run(call.signature_name, call.inputs, call.outputs, time_left_s(waiter.deadline))
-            self._short_runs.ran(call.signature_name, waiter.size_bytes, time.perf_counter() - began, inline=inline)
+            duration_s = time.monotonic() - began
+            self._short_runs.ran(call.signature_name, waiter.size_bytes, duration_s, inline=inline)
+            if waiter.timed_since is not None:
+                self._stages.took(self._model_name, REPLICA_QUEUE, began - waiter.timed_since)
+                self._stages.took(self._model_name, REPLICA_RUN, duration_s)
             reply = Reply(call.call_id, outputs)
         except BaseException as error:  # even one that asks the process to exit must not cost the thread its replies
             reply = Reply(call.call_id, status=status_of(error))
@@ -104,7 +114,7 @@ class DirectRunner(Runner):
 class _WaitingCall:
     """The submission of one call."""
 
-    __slots__ = ("_runner", "call", "deadline", "on_reply", "size_bytes", "waiting")
+    __slots__ = ("_runner", "call", "deadline", "on_reply", "size_bytes", "timed_since", "waiting")
 
     def __init__(self, runner: DirectRunner, call: Call, on_reply: OnReply, deadline: float) -> None:
         self._runner = runner
@@ -112,6 +122,7 @@ class _WaitingCall:
         self.on_reply = on_reply
         self.size_bytes = sum([array.nbytes for array in call.inputs.values()])
         self.deadline = deadline
+        self.timed_since: float | None = None
         self.waiting = False
 
     def cancel(self) -> None:

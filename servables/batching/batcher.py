@@ -20,6 +20,7 @@ from servables.run_errors import CANCELLED, CLOSED, EXPIRED, status_of, unknown_
 from servables.run_metrics import BatchMetrics
 from servables.runner import OnReply, Runner, Submission
 from servables.servable import Array, Servable
+from servables.stage_metrics import REPLICA_QUEUE, REPLICA_RUN, StageMetrics
 from servables.worker_threads import WorkerThreads
 
 _EXPIRED_IN_QUEUE = ResourceExhausted("Run() timeout exceeded while waiting in batching queue").to_status()
@@ -35,11 +36,16 @@ class Batcher(Runner):
     latest call's. Batches and waits are counted in `cells`.
     """
 
-    def __init__(self, servable: Servable, parameters: BatchingParameters, cells: MetricCells | None = None) -> None:
+    def __init__(
+        self, servable: Servable, parameters: BatchingParameters, cells: MetricCells | None = None, model_name: str = ""
+    ) -> None:
         self._servable = servable
+        cells = cells or MetricCells()
+        self._model_name = model_name
+        self._stages = StageMetrics(cells)
         self._signature_names = frozenset(servable.signatures)
         self._parameters = parameters
-        self._metrics = BatchMetrics(cells or MetricCells(), parameters.thread_pool_name)
+        self._metrics = BatchMetrics(cells, parameters.thread_pool_name)
         self._scheduler: BatchScheduler[_BatchedCall] = BatchScheduler(parameters)
         self._replies = ReplyQueue(asyncio.get_running_loop())
         self._threads = WorkerThreads(
@@ -118,7 +124,11 @@ class Batcher(Runner):
     def _run(self, batch: Batch[_BatchedCall]) -> None:
         now = time.monotonic()
         self._metrics.taken([now - piece.task.queued_at for piece in batch.slices])
+        timed = [piece for piece in batch.slices if piece.task.timed]
         self._run_together(tuple(batch.slices))
+        for piece in timed:
+            self._stages.took(self._model_name, REPLICA_QUEUE, now - piece.task.queued_at)
+            self._stages.took(self._model_name, REPLICA_RUN, time.monotonic() - now)
 
     def _run_together(self, slices: Sequence[_Slice]) -> None:
         outcomes: Sequence[dict[str, Array] | Status] | None = None
@@ -194,12 +204,13 @@ class Batcher(Runner):
 class _BatchedCall(Task):
     """The submission of one call, and what its slices have come to so far."""
 
-    __slots__ = ("_batcher", "answered", "on_reply", "parts", "queued_at")
+    __slots__ = ("_batcher", "answered", "on_reply", "parts", "queued_at", "timed")
 
     def __init__(self, batcher: Batcher, call: Call, on_reply: OnReply, now: float) -> None:
         super().__init__(call, math.inf if call.timeout_s is None else now + call.timeout_s)
         self._batcher = batcher
         self.queued_at = now
+        self.timed = batcher._stages.sampled()
         self.on_reply = on_reply
         self.parts: dict[int, dict[str, Array]] = {}
         self.answered = False

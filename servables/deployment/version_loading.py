@@ -16,6 +16,7 @@ from servables.platforms import platform
 from servables.run_metrics import MeasuredServable
 from servables.runner import Runner
 from servables.servable import PlatformOptions, Servable
+from servables.stage_metrics import StageMetrics
 from servables.warmup.warmup import WarmupOptions, warm_up
 
 BATCHING_PARAMETERS_FILE = "batching_params.pbtxt"
@@ -41,16 +42,17 @@ async def load_version(
     cells: MetricCells,
     *,
     per_version_batching: bool = False,
+    model_name: str = "",
 ) -> LoadedVersion:
     """Loads a version and warms it up. Raises what either of them raises, and then leaves nothing behind.
 
     `batching` None runs requests one by one, up to `direct_threads` at once; with `per_version_batching` so does a version that
-    brings no parameters of its own.
+    brings no parameters of its own. `model_name` is what stages are counted under in `cells`.
     """
     if batching is not None and per_version_batching:
         batching = version_batching(path, batching)
     servable = MeasuredServable(await _load(platform_name, path, options, cells), cells)
-    runner = _runner(servable, batching, direct_threads, cells)
+    runner = _runner(servable, batching, direct_threads, cells, model_name)
     try:
         await _warm_up(path, servable, runner, warmup, batching, cells)
     except BaseException:
@@ -110,11 +112,13 @@ async def _warm_up(
         cells.counter(catalog.MODEL_WARMUP_RECORDS_READ, path, "OK").add(report.records)
 
 
-def _runner(servable: Servable, batching: BatchingParameters | None, direct_threads: int, cells: MetricCells) -> Runner:
+def _runner(
+    servable: Servable, batching: BatchingParameters | None, direct_threads: int, cells: MetricCells, model_name: str
+) -> Runner:
     if batching is not None:
         from servables.batching.batcher import Batcher
 
-        return Batcher(servable, batching, cells)
+        return Batcher(servable, batching, cells, model_name)
     from servables.direct_runner import DirectRunner
 
-    return DirectRunner(servable, direct_threads)
+    return DirectRunner(servable, direct_threads, model_name, StageMetrics(cells))

@@ -258,6 +258,7 @@ class VersionReplica:
                     spec.warmup,
                     self._cells,
                     per_version_batching=spec.per_version_batching,
+                    model_name=spec.version.id.name,
                 )
             except Exception as error:  # whatever it is, it is this version's load error
                 if not isinstance(error, AspiredError):
