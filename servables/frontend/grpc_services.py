@@ -25,6 +25,7 @@ from cluster.protos import (
 )
 from servables.examples import input_to_examples
 from servables.frontend.access_log import AccessLog
+from servables.frontend.arrivals import Arrivals
 from servables.frontend.grpc_method import UnaryMethod, parsed, service, unary_unary
 from servables.frontend.inference import (
     ExampleResults,
@@ -68,13 +69,21 @@ class GrpcServices:
         *,
         tensor_content: bool = False,
         access_log: AccessLog | None = None,
+        arrivals: Arrivals | None = None,
     ) -> None:
-        """`tensor_content`: Predict answers carry raw bytes in place of typed fields, which clients must expect."""
+        """`tensor_content`: Predict answers carry raw bytes in place of typed fields, which clients must expect.
+
+        `arrivals` is told of requests, for the router's sake.
+        """
         self._inference = inference
         self._control = control
         self._tensor_content = tensor_content
         self._access_log = access_log
-        self.in_flight = 0
+        self._arrivals = arrivals or Arrivals()
+
+    @property
+    def in_flight(self) -> int:
+        return self._arrivals.in_flight
 
     def handlers(self) -> Sequence[grpc.GenericRpcHandler[Any, Any]]:
         """What a grpc.aio server is to be given."""
@@ -233,15 +242,15 @@ class GrpcServices:
         handlers = {
             key: unary_unary(f"{name}/{key}", self._counted(method), self._access_log) for key, method in methods.items()
         }
-        return service(name, handlers)
+        return service(name, handlers, self._arrivals.announce)
 
     def _counted(self, method: UnaryMethod) -> UnaryMethod:
         async def call(request_bytes: bytes, timeout_s: float | None) -> bytes:
-            self.in_flight += 1
+            self._arrivals.arrive()
             try:
                 return await method(request_bytes, timeout_s)
             finally:
-                self.in_flight -= 1
+                self._arrivals.leave()
 
         return call
 
