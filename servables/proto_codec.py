@@ -187,7 +187,7 @@ def _fixed_width(name: str, element: type[np.generic], parts: int = 1) -> _Field
         return values[: values.size // parts * parts].view(numpy_type)
 
     def write(tensor: Any, array: _Array) -> None:
-        tensor.MergeFromString(b"".join((tag, _varint(array.nbytes), array.tobytes())))
+        tensor.MergeFromString(b"".join((tag, varint(array.nbytes), array.tobytes())))
 
     return _Field(read, write)
 
@@ -217,7 +217,8 @@ def _float8() -> _Field:
     return _Field(read, write)
 
 
-def _varint(number: int) -> bytes:
+def varint(number: int) -> bytes:
+    """A number, not negative, as protobuf's wire format has it."""
     encoded = bytearray()
     while number > 0x7F:
         encoded.append(number & 0x7F | 0x80)

@@ -23,6 +23,7 @@ from cluster.core.errors import Unavailable
 from cluster.core.metrics import MetricCells
 from cluster.core.serving_map import ServingMap
 from servables.frontend.access_log import AccessLog
+from servables.frontend.arrivals import Arrivals
 from servables.frontend.frame_channel import FrameChannelFactory
 from servables.frontend.grpc_health import HEALTH_SERVICE, HealthService
 from servables.frontend.grpc_listener import GrpcListener
@@ -86,11 +87,14 @@ class Frontend:
     ) -> None:
         self._options = options
         self.cells = MetricCells()
-        self._router = ServableRouter(channel_factory, options.router_limits)
+        arrivals = Arrivals()
+        self._router = ServableRouter(channel_factory, options.router_limits, arrivals)
         self._request_logger = RequestLogger(frontend_id, options.request_log_limits, self.cells)
         inference = Inference(self._router, RequestMetrics(self.cells), options.check_method_names, self._request_logger.logs)
         access_log = AccessLog() if options.access_log else None
-        self._grpc = GrpcServices(inference, control, tensor_content=options.tensor_content, access_log=access_log)
+        self._grpc = GrpcServices(
+            inference, control, tensor_content=options.tensor_content, access_log=access_log, arrivals=arrivals
+        )
         self._health = HealthService() if options.health_service else None
         self._profiler = ProfilerService(self._router.profile) if options.profiler else None
         self._reflection = ReflectionService(_services(options)) if options.reflection else None

@@ -27,9 +27,24 @@ StreamMethod = Callable[[AsyncIterator[bytes]], AsyncIterator[bytes]]
 M = TypeVar("M", bound=Message)
 
 
-def service(name: str, methods: Mapping[str, Handler]) -> grpc.GenericRpcHandler[Any, Any]:
-    """The handler of all methods of the service with this full name."""
-    return grpc.method_handlers_generic_handler(name, dict(methods))
+def service(
+    name: str, methods: Mapping[str, Handler], announce: Callable[[], None] | None = None
+) -> grpc.GenericRpcHandler[Any, Any]:
+    """The handler of all methods of the service with this full name. `announce` is told of each request, before it is read."""
+    handler = grpc.method_handlers_generic_handler(name, dict(methods))
+    return handler if announce is None else _AnnouncingHandler(handler, announce)
+
+
+class _AnnouncingHandler(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic for the type checker alone
+    def __init__(self, handler: grpc.GenericRpcHandler[Any, Any], announce: Callable[[], None]) -> None:
+        self._handler = handler
+        self._announce = announce
+
+    def service(self, handler_call_details: grpc.HandlerCallDetails) -> Handler | None:
+        found = self._handler.service(handler_call_details)
+        if found is not None:
+            self._announce()
+        return found
 
 
 def unary_unary(name: str, method: UnaryMethod, access_log: AccessLog | None = None) -> Handler:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, TypeVar
 
 import grpc
 from google.protobuf.message import Message
@@ -25,6 +25,7 @@ from cluster.protos import (
 )
 from servables.examples import input_to_examples
 from servables.frontend.access_log import AccessLog
+from servables.frontend.arrivals import Arrivals
 from servables.frontend.grpc_method import UnaryMethod, parsed, service, unary_unary
 from servables.frontend.inference import (
     ExampleResults,
@@ -41,13 +42,16 @@ from servables.frontend.inference_messages import (
     fill_classifications,
     fill_regressions,
     fill_servable,
-    predict_response,
     regression_response,
 )
 from servables.frontend.model_status import model_status_response
+from servables.frontend.predict_wire import input_array, read_predict_request, write_predict_response
 from servables.frontend.server_control import ServerControl
 from servables.proto_codec import tensor_to_array
+from servables.servable import Array
 from servables.signatures import CLASSIFY_METHOD_NAME
+
+T = TypeVar("T")
 
 PREDICTION_SERVICE = "tensorflow.serving.PredictionService"
 MODEL_SERVICE = "tensorflow.serving.ModelService"
@@ -65,13 +69,21 @@ class GrpcServices:
         *,
         tensor_content: bool = False,
         access_log: AccessLog | None = None,
+        arrivals: Arrivals | None = None,
     ) -> None:
-        """`tensor_content`: Predict answers carry raw bytes in place of typed fields, which clients must expect."""
+        """`tensor_content`: Predict answers carry raw bytes in place of typed fields, which clients must expect.
+
+        `arrivals` is told of requests, for the router's sake.
+        """
         self._inference = inference
         self._control = control
         self._tensor_content = tensor_content
         self._access_log = access_log
-        self.in_flight = 0
+        self._arrivals = arrivals or Arrivals()
+
+    @property
+    def in_flight(self) -> int:
+        return self._arrivals.in_flight
 
     def handlers(self) -> Sequence[grpc.GenericRpcHandler[Any, Any]]:
         """What a grpc.aio server is to be given."""
@@ -96,16 +108,40 @@ class GrpcServices:
         )
 
     async def predict(self, request_bytes: bytes, timeout_s: float | None) -> bytes:
+        fields = read_predict_request(request_bytes)
+        if fields is not None:
+            with self._inference.metrics.request("GRPC", fields.spec.name, "Predict"):
+                return await self._predict(
+                    fields.spec, fields.inputs, fields.output_filter, input_array, request_bytes, timeout_s
+                )
         request = parsed(PredictRequest, request_bytes)
         with self._inference.metrics.request("GRPC", request.model_spec.name, "Predict"):
             spec = _model_spec(request)
+            return await self._predict(spec, request.inputs, request.output_filter, tensor_to_array, request_bytes, timeout_s)
 
-            def decode(signatures: Signatures) -> SignatureCall:
-                return predict_call(signatures, spec.signature_name, request.inputs, request.output_filter, tensor_to_array)
+    async def _predict(
+        self,
+        spec: ModelSpec,
+        inputs: Mapping[str, T],
+        output_filter: Sequence[str],
+        to_array: Callable[[T], Array],
+        request_bytes: bytes,
+        timeout_s: float | None,
+    ) -> bytes:
+        def decode(signatures: Signatures) -> SignatureCall:
+            return predict_call(signatures, spec.signature_name, inputs, output_filter, to_array)
 
-            prediction = await self._inference.predict(spec, decode, timeout_s)
-            response = predict_response(prediction, tensor_content=self._tensor_content)
-            return self._logged(prediction, "predict_log", request, response, len(request_bytes))
+        prediction = await self._inference.predict(spec, decode, timeout_s)
+        answer = write_predict_response(prediction, tensor_content=self._tensor_content)
+
+        def make_log() -> Any:
+            log = PredictionLog()
+            log.predict_log.request.MergeFromString(request_bytes)
+            log.predict_log.response.MergeFromString(answer)
+            return log
+
+        self._inference.log(prediction, make_log, len(request_bytes) + len(answer))
+        return answer
 
     async def classify(self, request_bytes: bytes, timeout_s: float | None) -> bytes:
         request = parsed(ClassificationRequest, request_bytes)
@@ -206,15 +242,15 @@ class GrpcServices:
         handlers = {
             key: unary_unary(f"{name}/{key}", self._counted(method), self._access_log) for key, method in methods.items()
         }
-        return service(name, handlers)
+        return service(name, handlers, self._arrivals.announce)
 
     def _counted(self, method: UnaryMethod) -> UnaryMethod:
         async def call(request_bytes: bytes, timeout_s: float | None) -> bytes:
-            self.in_flight += 1
+            self._arrivals.arrive()
             try:
                 return await method(request_bytes, timeout_s)
             finally:
-                self.in_flight -= 1
+                self._arrivals.leave()
 
         return call
 

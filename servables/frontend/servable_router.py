@@ -3,7 +3,8 @@
     resolve(name, version, label) -> entry        a look-up in the last map that was applied
     call(entry, ...)                              joins the version's open frame, returns the outputs
 
-**Frames.** Calls that arrive in one pass of the event loop leave together at its end. While `max_young_frames` frames
+**Frames.** Calls that arrive in one pass of the event loop leave together at its end, or some passes later if more are on their
+way (`Arrivals`). While `max_young_frames` frames
 younger than `young_frame_s` are under way, further calls collect; the next frame takes them all, up to a count and a
 byte limit. A frame that has been under way for longer counts no more, so a slow row holds nobody. This turns load into
 larger frames and leaves a lone request alone.
@@ -25,6 +26,7 @@ from cluster.core.errors import AspiredError, DeadlineExceeded, Internal, NotFou
 from cluster.core.servable_id import ServableId
 from cluster.core.serving_map import ServableEntry, ServingMap
 from servables.call import Call, Reply
+from servables.frontend.arrivals import Arrivals
 from servables.frontend.frame_channel import FrameChannel, FrameChannelFactory
 from servables.profile import ProfileOptions
 from servables.servable import Array
@@ -54,9 +56,13 @@ class RouterLimits:
 class ServableRouter:
     """Holds the current ServingMap and one FrameChannel for each version in it. Lives on one event loop."""
 
-    def __init__(self, channel_factory: FrameChannelFactory, limits: RouterLimits | None = None) -> None:
+    def __init__(
+        self, channel_factory: FrameChannelFactory, limits: RouterLimits | None = None, arrivals: Arrivals | None = None
+    ) -> None:
+        """`arrivals`: whom frames wait for."""
         self._channel_factory = channel_factory
         self._limits = limits or RouterLimits()
+        self._arrivals = arrivals or Arrivals()
         self._map = ServingMap()
         self._latest: Mapping[str, ServableEntry] = {}
         self._routes: dict[ServableId, _VersionRoute] = {}
@@ -88,7 +94,7 @@ class ServableRouter:
         for servable, entry in serving_map.entries.items():
             route = self._routes.get(servable)
             if route is None:
-                self._routes[servable] = _VersionRoute(entry, self._channel_factory(entry), self._limits)
+                self._routes[servable] = _VersionRoute(entry, self._channel_factory(entry), self._limits, self._arrivals)
             elif route.entry != entry:
                 route.update(entry)
         if self._changed is not None:
@@ -233,12 +239,13 @@ class _Frame:
 class _VersionRoute:
     """The calls of one version: those that wait for a frame, and the frames under way."""
 
-    def __init__(self, entry: ServableEntry, channel: FrameChannel, limits: RouterLimits) -> None:
+    def __init__(self, entry: ServableEntry, channel: FrameChannel, limits: RouterLimits, arrivals: Arrivals) -> None:
         self.entry = entry
         self.channel = channel
         self.outstanding_calls = 0
         self.closing = False
         self._limits = limits
+        self._arrivals = arrivals
         self._loop = asyncio.get_running_loop()
         self.drained: asyncio.Future[None] = self._loop.create_future()
         self._outstanding_bytes = 0
@@ -320,7 +327,11 @@ class _VersionRoute:
     def _schedule_departure(self) -> None:
         if not self._departure_scheduled and self._waiting and self._young_frames < self._limits.max_young_frames:
             self._departure_scheduled = True
-            self._loop.call_soon(self._depart)
+            self._loop.call_soon(self._depart_together)
+
+    def _depart_together(self) -> None:
+        if not self._arrivals.hold(self._depart):
+            self._depart()
 
     def _depart(self) -> None:
         self._departure_scheduled = False

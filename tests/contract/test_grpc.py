@@ -23,6 +23,7 @@ from tensorflow_serving.apis import (
     regression_pb2,
 )
 
+from servables.frontend import grpc_services
 from tests.contract.contract_models import HOST, ContractServer, contract_server
 
 CASES = Path(__file__).parent / "cases" / "grpc"
@@ -56,9 +57,12 @@ class Stubs:
         return answer
 
 
-@pytest.fixture(scope="module")
-def stubs(server: ContractServer) -> Iterator[Stubs]:
-    with connect(server) as channel:
+@pytest.fixture(scope="module", params=["wire", "messages"])
+def stubs(server: ContractServer, request: pytest.FixtureRequest) -> Iterator[Stubs]:
+    """Of a server that reads Predict's requests off the wire, and of one that leaves every one to the message class."""
+    with connect(server) as channel, pytest.MonkeyPatch.context() as patch:
+        if request.param == "messages":
+            patch.setattr(grpc_services, "read_predict_request", lambda request_bytes: None)
         yield Stubs(channel)
 
 
