@@ -38,6 +38,7 @@ from servables.frontend.rest import Rest, RestOptions
 from servables.frontend.servable_router import RouterLimits, ServableRouter
 from servables.frontend.server_control import ServerControl
 from servables.request_log.request_logger import RequestLogger, RequestLogLimits
+from servables.stage_metrics import StageMetrics
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +89,7 @@ class Frontend:
         self._options = options
         self.cells = MetricCells()
         arrivals = Arrivals()
-        self._router = ServableRouter(channel_factory, options.router_limits, arrivals)
+        self._router = ServableRouter(channel_factory, options.router_limits, arrivals, StageMetrics(self.cells))
         self._request_logger = RequestLogger(frontend_id, options.request_log_limits, self.cells)
         inference = Inference(self._router, RequestMetrics(self.cells), options.check_method_names, self._request_logger.logs)
         access_log = AccessLog() if options.access_log else None

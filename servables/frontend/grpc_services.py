@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -50,6 +51,7 @@ from servables.frontend.server_control import ServerControl
 from servables.proto_codec import tensor_to_array
 from servables.servable import Array
 from servables.signatures import CLASSIFY_METHOD_NAME
+from servables.stage_metrics import ENCODE
 
 T = TypeVar("T")
 
@@ -132,7 +134,10 @@ class GrpcServices:
             return predict_call(signatures, spec.signature_name, inputs, output_filter, to_array)
 
         prediction = await self._inference.predict(spec, decode, timeout_s)
+        began = time.perf_counter()
         answer = write_predict_response(prediction, tensor_content=self._tensor_content)
+        if prediction.timed:
+            self._inference.stages.took(spec.name, ENCODE, time.perf_counter() - began)
 
         def make_log() -> Any:
             log = PredictionLog()

@@ -50,6 +50,7 @@ from servables.signatures import (
     Signature,
     decode_signatures,
 )
+from servables.stage_metrics import DECODE, StageMetrics
 
 Signatures = Mapping[str, Signature]
 T = TypeVar("T")
@@ -78,13 +79,17 @@ class SignatureCall(NamedTuple):
 
 
 class Prediction(NamedTuple):
-    """What came of a call, and which version of the model answered by which of its signatures."""
+    """What came of a call, and which version of the model answered by which of its signatures.
+
+    `timed`: the protocol says to `Inference.stages` how long it encodes.
+    """
 
     id: ServableId
     signature_name: str
     signature: Signature
     inputs: Mapping[str, Array]
     outputs: Mapping[str, Array]
+    timed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,6 +132,7 @@ class Inference:
     ) -> None:
         self._router = router
         self.metrics = metrics or RequestMetrics(MetricCells())
+        self.stages = StageMetrics(self.metrics.cells)
         self._check_method_names = check_method_names
         self._request_logs = {} if request_logs is None else request_logs
         # Keyed by content: all versions of a model usually share their signatures.
@@ -145,17 +151,21 @@ class Inference:
         """Runs one call; `timeout_s` covers all of it, waiting and running included. `api` is what it is counted as."""
         loop = asyncio.get_running_loop()
         began = loop.time()
+        timed = self.stages.sampled()
         while True:
             entry = self.resolve(spec)
             signatures = self._signatures(entry.signatures)
+            decoding_since = time.perf_counter()
             call = decode(signatures)
             if self._check_method_names:
                 check_prediction_method(signatures[call.signature_name])
             elapsed_s = loop.time() - began
             remaining_s = None if timeout_s is None else timeout_s - elapsed_s
             handed_over = time.perf_counter()
+            if timed:
+                self.stages.took(spec.name, DECODE, handed_over - decoding_since)
             try:
-                outputs = await self._router.call(entry, call.signature_name, call.inputs, call.outputs, remaining_s)
+                outputs = await self._router.call(entry, call.signature_name, call.inputs, call.outputs, remaining_s, timed)
             except NotServing as refusal:
                 if elapsed_s > _NOT_SERVING_PATIENCE_S:
                     raise Unavailable(
@@ -164,7 +174,7 @@ class Inference:
                 await self._await_other_map(spec, entry)
                 continue
             self.metrics.ran(spec.name, api, time.perf_counter() - handed_over)
-            return Prediction(entry.id, call.signature_name, signatures[call.signature_name], call.inputs, outputs)
+            return Prediction(entry.id, call.signature_name, signatures[call.signature_name], call.inputs, outputs, timed)
 
     async def classify(
         self, spec: ModelSpec, examples: Callable[[], Array], timeout_s: float | None

@@ -13,6 +13,7 @@ import asyncio
 import enum
 import json
 import re
+import time
 import zlib
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -46,6 +47,7 @@ from servables.json_codec import (
     encode_regressions,
 )
 from servables.signatures import DEFAULT_SIGNATURE_NAME
+from servables.stage_metrics import ENCODE
 
 _MODEL_PATH = r"(?:(?:/versions/(?P<version>[0-9]+))|(?:/labels/(?P<label>[^/:]+)))?"
 _API = re.compile(r"/v1/.*", re.IGNORECASE)
@@ -182,7 +184,10 @@ class Rest:
             return SignatureCall(name, inputs, requested_outputs(signature))
 
         prediction = await self._inference.predict(spec, decode, self._options.timeout_s)
+        began = time.perf_counter()
         answer = encode_predictions(prediction.outputs, predict_body.row_format)
+        if prediction.timed:
+            self._inference.stages.took(spec.name, ENCODE, time.perf_counter() - began)
         self._inference.log(prediction, lambda: predict_log(spec, prediction), len(body) + len(answer))
         return answer
 

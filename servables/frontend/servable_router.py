@@ -18,11 +18,13 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
 from cluster.core.errors import AspiredError, DeadlineExceeded, Internal, NotFound, NotServing, ReplicaLost, Unavailable
+from cluster.core.metrics import MetricCells
 from cluster.core.servable_id import ServableId
 from cluster.core.serving_map import ServableEntry, ServingMap
 from servables.call import Call, Reply
@@ -30,6 +32,7 @@ from servables.frontend.arrivals import Arrivals
 from servables.frontend.frame_channel import FrameChannel, FrameChannelFactory
 from servables.profile import ProfileOptions
 from servables.servable import Array
+from servables.stage_metrics import GATHER, REPLICA, StageMetrics
 
 COLLECT_PROFILE_S = 30.0
 """How long a replica may take to put its trace together, once it is recorded."""
@@ -57,12 +60,17 @@ class ServableRouter:
     """Holds the current ServingMap and one FrameChannel for each version in it. Lives on one event loop."""
 
     def __init__(
-        self, channel_factory: FrameChannelFactory, limits: RouterLimits | None = None, arrivals: Arrivals | None = None
+        self,
+        channel_factory: FrameChannelFactory,
+        limits: RouterLimits | None = None,
+        arrivals: Arrivals | None = None,
+        stages: StageMetrics | None = None,
     ) -> None:
-        """`arrivals`: whom frames wait for."""
+        """`arrivals`: whom frames wait for. `stages` counts the calls that are `timed`."""
         self._channel_factory = channel_factory
         self._limits = limits or RouterLimits()
         self._arrivals = arrivals or Arrivals()
+        self._stages = stages or StageMetrics(MetricCells())
         self._map = ServingMap()
         self._latest: Mapping[str, ServableEntry] = {}
         self._routes: dict[ServableId, _VersionRoute] = {}
@@ -117,6 +125,7 @@ class ServableRouter:
         inputs: Mapping[str, Array],
         outputs: tuple[str, ...],
         timeout_s: float | None = None,
+        timed: bool = False,
     ) -> Mapping[str, Array]:
         """Runs one signature on a replica of `entry`, and returns the outputs by alias.
 
@@ -130,7 +139,9 @@ class ServableRouter:
             raise _left_the_map(entry.id)
         try:
             if route is not None:
-                return await route.call(next(self._call_ids), signature_name, inputs, outputs, timeout_s)
+                return await route.call(
+                    next(self._call_ids), signature_name, inputs, outputs, timeout_s, self._stages if timed else None
+                )
         except NotServing:
             if not self._closed:
                 raise
@@ -199,7 +210,18 @@ class ServableRouter:
 class _PendingCall:
     """One caller that waits."""
 
-    __slots__ = ("answer", "call_id", "deadline", "inputs", "outputs", "resent", "sent", "signature_name", "size_bytes")
+    __slots__ = (
+        "answer",
+        "call_id",
+        "deadline",
+        "inputs",
+        "outputs",
+        "resent",
+        "sent",
+        "sent_at",
+        "signature_name",
+        "size_bytes",
+    )
 
     def __init__(
         self,
@@ -218,6 +240,7 @@ class _PendingCall:
         self.answer = answer
         self.size_bytes = _size_bytes(inputs.values())
         self.sent = False
+        self.sent_at = 0.0
         self.resent = False
 
     def fail(self, error: AspiredError) -> None:
@@ -263,6 +286,7 @@ class _VersionRoute:
         inputs: Mapping[str, Array],
         outputs: tuple[str, ...],
         timeout_s: float | None,
+        stages: StageMetrics | None,
     ) -> Mapping[str, Array]:
         deadline = None if timeout_s is None else self._loop.time() + timeout_s
         pending = _PendingCall(call_id, signature_name, inputs, outputs, deadline, self._loop.create_future())
@@ -273,8 +297,13 @@ class _VersionRoute:
         self._schedule_departure()
         # A timer for each call costs about 1 us and keeps its promise to the millisecond.
         timer = None if deadline is None else self._loop.call_at(deadline, self._expire, pending)
+        began = 0.0 if stages is None else time.perf_counter()
         try:
-            return await pending.answer
+            answer = await pending.answer
+            if stages is not None:
+                stages.took(self.entry.id.name, GATHER, pending.sent_at - began)
+                stages.took(self.entry.id.name, REPLICA, time.perf_counter() - pending.sent_at)
+            return answer
         except asyncio.CancelledError:
             if pending.answer.cancelled():
                 self._give_up(pending)
@@ -363,6 +392,7 @@ class _VersionRoute:
 
     def _send(self, taken: dict[int, _PendingCall]) -> None:
         now = self._loop.time()
+        sent_at = time.perf_counter()  # the loop's time stands still while it turns
         calls: list[Call] = []
         for pending in list(taken.values()):
             timeout_s = None if pending.deadline is None else pending.deadline - now
@@ -372,6 +402,7 @@ class _VersionRoute:
                 self._release(pending)
                 continue
             pending.sent = True
+            pending.sent_at = sent_at
             calls.append(Call(pending.call_id, pending.signature_name, pending.inputs, pending.outputs, timeout_s))
         if not calls:
             return

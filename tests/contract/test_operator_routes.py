@@ -17,6 +17,7 @@ from cluster.core import metric_catalog as catalog
 from cluster.core.errors import Code, Status
 from cluster.core.metric_catalog import METRICS
 from cluster.core.metrics import CellKey
+from servables.stage_metrics import DECODE, ENCODE, GATHER, REPLICA, SAMPLED_EVERY
 from tests.contract import test_grpc
 from tests.contract.contract_models import HOST, ContractServer, contract_server
 from tests.contract.test_rest import ask
@@ -217,3 +218,21 @@ class TestCounting:
             ("", "", "REST"): 1,
         }
         assert self.series(counted, catalog.RUNTIME_LATENCY.name) == {("half_plus_two", "Predict", "TF1"): 1}
+
+    @pytest.mark.parametrize("protocol", ["REST", "gRPC"])
+    def test_stages_of_one_request_in_so_many(self, counted: ContractServer, protocol: str) -> None:
+        def predict() -> None:
+            if protocol == "REST":
+                ask(counted, "POST", "/v1/models/half_plus_two:predict", b'{"inputs": [1.0]}')
+                return
+            request = text_format.Parse(f'model_spec {{ name: "half_plus_two" }} {FLOATS}', test_grpc.REQUESTS["Predict"]())
+            with test_grpc.connect(counted) as channel:
+                test_grpc.Stubs(channel).method("Predict")(request, timeout=30)
+
+        for _ in range(2 * SAMPLED_EVERY):
+            predict()
+
+        stages = self.series(counted, catalog.STAGE_LATENCY.name)
+        assert {stage: stages["half_plus_two", stage] for stage in (DECODE, GATHER, REPLICA, ENCODE)} == dict.fromkeys(
+            (DECODE, GATHER, REPLICA, ENCODE), 2
+        )
