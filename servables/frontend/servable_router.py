@@ -275,6 +275,9 @@ class _VersionRoute:
         finally:
             if timer is not None:
                 timer.cancel()
+            # A failure holds this frame by its traceback, and the answer holds the failure: the inputs would wait for the
+            # collector of cycles.
+            del pending
 
     def update(self, entry: ServableEntry) -> None:
         moved = entry.endpoints != self.entry.endpoints

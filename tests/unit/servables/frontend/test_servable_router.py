@@ -1,13 +1,25 @@
 from __future__ import annotations
 
 import asyncio
+import gc
+import weakref
 from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pytest
 
-from cluster.core.errors import DeadlineExceeded, Internal, InvalidArgument, NotFound, NotServing, ReplicaLost, Unavailable
+from cluster.core.errors import (
+    Code,
+    DeadlineExceeded,
+    Internal,
+    InvalidArgument,
+    NotFound,
+    NotServing,
+    ReplicaLost,
+    Status,
+    Unavailable,
+)
 from cluster.core.servable_id import ServableId
 from cluster.core.serving_map import Endpoint, Epoch, ServableEntry, ServingMap
 from servables.frontend.servable_router import RouterLimits, ServableRouter
@@ -175,6 +187,31 @@ async def test_an_error_in_a_reply_fails_that_call_alone() -> None:
     with pytest.raises(InvalidArgument, match="bad row"):
         await bad
     await good
+
+
+async def test_a_failed_call_is_freed_without_the_collector_of_cycles() -> None:
+    world = World()
+    world.router.apply(serving(entry()))
+    inputs = _Inputs({"x": np.ones(1, np.float32)})
+    held = weakref.ref(inputs)
+    call = asyncio.ensure_future(world.router.call(entry(), "serving_default", inputs, ("x",)))
+    del inputs
+    frame = await world.channel.frame(0)
+    gc.disable()
+    try:
+        frame.reply(status=Status(Code.INTERNAL, "broken"))
+        with pytest.raises(Internal):
+            await call
+        del call, frame
+        world.channel.frames.clear()
+        await settle()
+        assert held() is None
+    finally:
+        gc.enable()
+
+
+class _Inputs(dict[str, Any]):
+    """A dict that can be referred to weakly."""
 
 
 async def test_the_caller_gets_deadline_exceeded_whatever_the_replica_does() -> None:
