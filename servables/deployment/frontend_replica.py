@@ -25,6 +25,7 @@ from servables.frontend.frontend import Frontend, FrontendOptions
 from servables.frontend.server_control import ServerControl
 from servables.lane.lane_channel import LaneChannel
 from servables.lane.lane_tls import client_tls
+from servables.long_lived_heap import freeze_heap
 
 LEAVING_S = 1.0
 """How long requests already sent to a version that has left the map hold back the acknowledgement of the new map."""
@@ -81,6 +82,7 @@ class FrontendReplica:
         self._draining = False
         self._error = ""
         await self._bind()
+        freeze_heap()
         reporter = MetricsReporter(self._id, self._frontend.cells, report_to(manager))
         self._tasks = [asyncio.get_running_loop().create_task(work) for work in (self._follow(), reporter.run())]
 

@@ -32,6 +32,7 @@ from servables.deployment.version_loading import LoadedVersion, load_version
 from servables.frame import decode_calls, encode_replies, join
 from servables.lane.lane_server import LaneServer
 from servables.lane.lane_tls import server_tls
+from servables.long_lived_heap import freeze_heap
 from servables.profile import ProfileOptions
 from servables.run_metrics import FrameMetrics
 from servables.runner import Runner, Submission
@@ -115,6 +116,7 @@ class VersionReplica:
         reporter = MetricsReporter(self._replica_id, self._cells, report_to(spec.manager), self._refresh_gauges)
         self._reporting = asyncio.get_running_loop().create_task(reporter.run())
         self._servable, self._runner = await self._load(slot)
+        freeze_heap()
         self._work = GatedRunner(self._runner, self._gate, FrameMetrics(self._cells), self._quiesced)
         lane = await self._open_lane(node_id) if spec.lanes.enabled else None
         self._tell(
