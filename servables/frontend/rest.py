@@ -26,7 +26,7 @@ from cluster.core.errors import AspiredError, Code, FailedPrecondition, InvalidA
 from cluster.protos import GetModelMetadataResponse, SignatureDefMap
 from servables.frontend.access_log import note_model
 from servables.frontend.error_mapping import http_status
-from servables.frontend.http_listener import JSON_HEADERS, Headers, HttpRequest, HttpResponse
+from servables.frontend.http_listener import JSON_HEADERS, TRY_LATER_HEADERS, Headers, HttpRequest, HttpResponse
 from servables.frontend.inference import (
     Inference,
     ModelSpec,
@@ -63,8 +63,7 @@ _CORS_HEADERS: Headers = (
     (b"Access-Control-Allow-Methods", b"POST, GET"),
     (b"Access-Control-Allow-Headers", b"Content-Type"),
 )
-_RETRY_CODES = (Code.UNAVAILABLE, Code.RESOURCE_EXHAUSTED)
-_RETRY_HEADERS: Headers = (*JSON_HEADERS, (b"Retry-After", b"1"))
+_TRY_LATER = (Code.UNAVAILABLE, Code.RESOURCE_EXHAUSTED)
 _NOT_FOUND = HttpResponse(
     404,
     ((b"Content-Type", b"text/html"),),
@@ -268,7 +267,7 @@ def _require_name(spec: ModelSpec) -> None:
 
 def error_response(error: AspiredError) -> HttpResponse:
     """An error as TF Serving answers it; one that says to come later also says when."""
-    headers = _RETRY_HEADERS if error.code in _RETRY_CODES else JSON_HEADERS
+    headers = TRY_LATER_HEADERS if error.code in _TRY_LATER else JSON_HEADERS
     return HttpResponse(http_status(error.code), headers, encode_error(error.message))
 
 
