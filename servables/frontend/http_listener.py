@@ -205,6 +205,7 @@ class _HttpConnection(asyncio.Protocol):
     """One connection: parses messages, runs the handler for one at a time, writes the answers in order."""
 
     _headers: dict[bytes, bytes]
+    _target: bytes
     _body: list[bytes]
     _refusal: HttpResponse | None
 

@@ -327,7 +327,7 @@ class _VersionRoute:
         longest_s = self._bound.longest_s(timeout_s)
         if self._bound.delay_s(calls, self._served_calls, self._loop.time()) > longest_s:
             raise Unavailable(
-                f"Too many requests wait for servable {self.entry.id}: one more would have no answer within {longest_s:.3g} s. "
+                f"Too many requests wait for servable {self.entry.id}: one more would wait for more than {longest_s:.3g} s. "
                 "Retry later with backoff, or add replicas."
             )
 
