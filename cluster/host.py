@@ -28,6 +28,7 @@ from cluster.config.server_config import ServerConfig
 from cluster.core.errors import AspiredError, Cancelled, Internal, Unavailable
 from cluster.ports import HeldPorts, check_alts
 from cluster.server_record import ServerRecord, ServerRecords, process_started, state_directory
+from servables.deployment.process_priority import may_raise_priority
 
 if TYPE_CHECKING:
     from cluster.actors.controller_actor import ControllerStatus
@@ -189,6 +190,9 @@ def connected(address: str | None, object_store_memory_bytes: int = 0) -> Iterat
     os.environ.setdefault("RAY_SERVE_ENABLE_HA_PROXY", "0")
     if address is not None:
         _use_token()
+    elif not may_raise_priority():
+        # Else the processes that serve would stay behind everything else on the machine.
+        os.environ.setdefault("RAY_worker_niceness", "0")
     import ray  # reads its environment when it is imported
 
     common: dict[str, Any] = {"namespace": NAMESPACE, "log_to_driver": False, "logging_level": logging.WARNING}

@@ -19,6 +19,7 @@ from cluster.core.errors import AspiredError, Status
 from cluster.core.metrics import CellKey, Value
 from cluster.core.serving_map import Epoch, ServableEntry, ServingMap
 from servables.deployment.handle_channel import HandleChannel
+from servables.deployment.process_priority import take_raylets_priority
 from servables.deployment.serve_applications import SERVE_ENVIRONMENT, ServeApplications
 from servables.frontend.frame_channel import FrameChannel
 from servables.frontend.frontend import Frontend, FrontendOptions
@@ -83,6 +84,7 @@ class FrontendReplica:
         self._error = ""
         await self._bind()
         freeze_heap()
+        take_raylets_priority()
         reporter = MetricsReporter(self._id, self._frontend.cells, report_to(manager))
         self._tasks = [asyncio.get_running_loop().create_task(work) for work in (self._follow(), reporter.run())]
 

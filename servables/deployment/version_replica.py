@@ -27,6 +27,7 @@ from cluster.core.resources import ReplicaResources, Slot
 from cluster.core.serving_map import Lane
 from servables.call import Reply
 from servables.deployment.gated_runner import GatedRunner
+from servables.deployment.process_priority import take_raylets_priority
 from servables.deployment.replica_gate import ReplicaGate
 from servables.deployment.version_loading import LoadedVersion, load_version
 from servables.frame import decode_calls, encode_replies, join
@@ -117,6 +118,7 @@ class VersionReplica:
         self._reporting = asyncio.get_running_loop().create_task(reporter.run())
         self._servable, self._runner = await self._load(slot)
         freeze_heap()
+        take_raylets_priority()
         self._work = GatedRunner(self._runner, self._gate, FrameMetrics(self._cells), self._quiesced)
         lane = await self._open_lane(node_id) if spec.lanes.enabled else None
         self._tell(

@@ -24,11 +24,14 @@ from typing import Any, NamedTuple, cast
 
 import httptools
 
+from servables.frontend.refusal_pace import RefusalPace
+
 logger = logging.getLogger(__name__)
 
 Headers = tuple[tuple[bytes, bytes], ...]
 
 JSON_HEADERS: Headers = ((b"Content-Type", b"application/json"),)
+TRY_LATER_HEADERS: Headers = (*JSON_HEADERS, (b"Retry-After", b"1"))
 
 _LINGER_S = 2.0
 _QUIET_BEFORE_CLOSE_S = 0.5
@@ -39,6 +42,7 @@ _RUN_PIECES = 1024
 _GO_ON = b"\r\n"
 _KEEP_ALIVE = b"Connection: keep-alive\r\n\r\n"
 _CLOSE = b"Connection: close\r\n\r\n"
+_TRY_LATER = (HTTPStatus.SERVICE_UNAVAILABLE, HTTPStatus.TOO_MANY_REQUESTS)
 _REASONS = {499: "Client Closed Request", **{status.value: status.phrase for status in HTTPStatus}}
 
 
@@ -65,9 +69,14 @@ class HttpResponse(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class HttpLimits:
-    """What one connection may ask for. `idle_timeout_s` is how long it may stay silent, inside a request too."""
+    """What one connection may ask for. `idle_timeout_s` is how long it may stay silent, inside a request too.
+
+    `max_held_body_bytes` is what the bodies of all connections may take, from their arrival until they are answered; a body is
+    always taken when no other is held.
+    """
 
     max_body_bytes: int = (1 << 31) - 1
+    max_held_body_bytes: int = 1 << 30
     max_head_bytes: int = 1 << 16
     idle_timeout_s: float = 75.0
     head_timeout_s: float = 60.0
@@ -87,6 +96,8 @@ class HttpListener:
         self.date_header = _date_header()
         self.in_flight = 0
         """Requests that arrived whole and have no answer yet."""
+        self.held_body_bytes = 0
+        self.refusal_pace = RefusalPace()
         self._connections: set[_HttpConnection] = set()
         self._all_closed: asyncio.Future[None] | None = None
         self._socket: socket.socket | None = None
@@ -122,6 +133,8 @@ class HttpListener:
             self._socket = None
         if self._openings:
             await asyncio.wait(self._openings)
+        for connection in list(self._connections):
+            connection.hear()
         await self._wait_until_closed(min(_QUIET_BEFORE_CLOSE_S, timeout_s))
         for connection in list(self._connections):
             connection.close_if_idle()
@@ -190,6 +203,7 @@ class _HttpConnection(asyncio.Protocol):
     """One connection: parses messages, runs the handler for one at a time, writes the answers in order."""
 
     _headers: dict[bytes, bytes]
+    _target: bytes
     _body: list[bytes]
     _refusal: HttpResponse | None
 
@@ -204,10 +218,12 @@ class _HttpConnection(asyncio.Protocol):
         self._queue: deque[tuple[HttpRequest, bytes] | HttpResponse] = deque()
         self._task: asyncio.Task[None] | None = None
         self._counted = 0
+        self._held_body_bytes = 0
         self._deaf = False
         self._linger_until: float | None = None
         self._active_at = loop.time()
         self._reading_paused = False
+        self._held = False
         self._writable = True
         self._unwritten_bytes = 0
         # Fed to the parser since it last went on to another part. A header, a trailer or a chunk extension that never ends
@@ -231,6 +247,7 @@ class _HttpConnection(asyncio.Protocol):
             self._task.cancel()
         self._listener.in_flight -= self._counted
         self._counted = 0
+        self._let_go_of_body(self._held_body_bytes)
         self._listener.closed(self)
 
     def data_received(self, data: bytes) -> None:
@@ -258,6 +275,12 @@ class _HttpConnection(asyncio.Protocol):
     def close_if_idle(self) -> None:
         if self._task is None and not self._queue and not self._in_message:
             self._transport.close()
+
+    def hear(self) -> None:
+        """Reads on if it was held after a refusal."""
+        if self._held:
+            self._held = False
+            self._proceed()
 
     def abort(self) -> None:
         self._transport.abort()
@@ -300,8 +323,11 @@ class _HttpConnection(asyncio.Protocol):
         self._head_complete = True
         self._unreported_bytes = 0
         declared = self._headers.get(b"content-length")
-        if declared is not None and int(declared) > self._limits.max_body_bytes:
-            self._stop_parser(self._body_too_large())
+        if declared is not None:
+            declared_bytes = int(declared)
+            if declared_bytes > self._limits.max_body_bytes:
+                self._stop_parser(self._body_too_large())
+            self._check_room(declared_bytes)
         if self._headers.get(b"expect", b"").lower() == b"100-continue" and self._parser.get_http_version() == "1.1":
             self._continue_due = True
             self._proceed()
@@ -311,6 +337,9 @@ class _HttpConnection(asyncio.Protocol):
         self._body_bytes += len(body)
         if self._body_bytes > self._limits.max_body_bytes:
             self._stop_parser(self._body_too_large())
+        self._held_body_bytes += len(body)
+        self._listener.held_body_bytes += len(body)
+        self._check_room(0)
         self._body.append(body)
         if len(self._body) - self._joined_runs == _RUN_PIECES:
             run = b"".join(self._body[self._joined_runs :])
@@ -326,7 +355,7 @@ class _HttpConnection(asyncio.Protocol):
         body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
         method = self._parser.get_method().decode("latin-1")
         request = HttpRequest(method, self._target.decode("latin-1"), self._headers, body, self._peer)
-        self._body = []
+        self._body, self._body_bytes = [], 0
         if not self._parser.should_keep_alive():
             connection, self._deaf = _CLOSE, True
         elif self._parser.get_http_version() == "1.0":
@@ -399,7 +428,26 @@ class _HttpConnection(asyncio.Protocol):
     def _body_too_large(self) -> HttpResponse:
         return _refusal(413, f"The request's body is larger than {self._limits.max_body_bytes} bytes.")
 
+    def _check_room(self, more_bytes: int) -> None:
+        """Stops the parser when there is no room for `more_bytes` of this body; the only body held may be of any size."""
+        held_bytes, limit = self._listener.held_body_bytes, self._limits.max_held_body_bytes
+        if held_bytes + more_bytes > limit and held_bytes > self._held_body_bytes:
+            self._stop_parser(
+                _refusal(
+                    503,
+                    f"The server holds request bodies of {held_bytes} bytes that have no answer yet, the limit is {limit}. "
+                    "Retry later with backoff.",
+                    TRY_LATER_HEADERS,
+                )
+            )
+
+    def _let_go_of_body(self, size_bytes: int) -> None:
+        self._held_body_bytes -= size_bytes
+        self._listener.held_body_bytes -= size_bytes
+
     def _refuse(self, refusal: HttpResponse) -> None:
+        self._let_go_of_body(self._body_bytes)
+        self._body, self._body_bytes = [], 0
         self._deaf = True
         self._continue_due = False
         self._queue.append(refusal)
@@ -414,7 +462,7 @@ class _HttpConnection(asyncio.Protocol):
 
     def _proceed(self) -> None:
         """Begins the next message's turn if the last one's is over and its answer is on its way."""
-        if self._task is not None or not self._writable or self._transport.is_closing():
+        if self._task is not None or self._held or not self._writable or self._transport.is_closing():
             return
         if not self._queue:
             if self._reading_paused:
@@ -443,14 +491,25 @@ class _HttpConnection(asyncio.Protocol):
         self._task = None
         self._counted -= 1
         self._listener.in_flight -= 1
+        self._let_go_of_body(len(request.body))
         self._active_at = self._loop.time()
         if self._listener.draining and not self._queue and not self._in_message:
             connection = _CLOSE
         self._write(response, connection, is_head=request.method == "HEAD")
         if connection is _CLOSE:
             self._hang_up(linger=False)
-        else:
-            self._proceed()
+            return
+        if response.status in _TRY_LATER:
+            self._hold()
+        self._proceed()
+
+    def _hold(self) -> None:
+        """Reads nothing more for as long as the pace of refusals says."""
+        pause_s = self._listener.refusal_pace.pause_s(self._active_at)
+        if pause_s > 0 and not self._listener.draining:
+            self._held = True
+            self._pause_reading()
+            self._loop.call_later(pause_s, self.hear)
 
     def _write(self, response: HttpResponse, connection: bytes, *, is_head: bool = False) -> None:
         body = response.body
@@ -488,8 +547,8 @@ def _address(peername: Any) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def _refusal(status: int, message: str) -> HttpResponse:
-    return HttpResponse(status, JSON_HEADERS, json.dumps({"error": message}, indent=4).encode())
+def _refusal(status: int, message: str, headers: Headers = JSON_HEADERS) -> HttpResponse:
+    return HttpResponse(status, headers, json.dumps({"error": message}, indent=4).encode())
 
 
 def _date_header() -> bytes:

@@ -147,6 +147,18 @@ class Inference:
         note_model(entry.id.name, entry.id.version)
         return entry
 
+    def check_room(self, spec: ModelSpec, timeout_s: float | None) -> None:
+        """Raises Unavailable if too much waits for the version that would answer: for protocols that read costly bodies.
+
+        What else may be wrong with the request is found when it is read.
+        """
+        if self._router.crowded:
+            try:
+                entry = self._router.resolve(spec.name, spec.version, spec.label)
+            except AspiredError:
+                return
+            self._router.check_room(entry, timeout_s)
+
     async def predict(self, spec: ModelSpec, decode: DecodeCall, timeout_s: float | None, api: str = "Predict") -> Prediction:
         """Runs one call; `timeout_s` covers all of it, waiting and running included. `api` is what it is counted as."""
         loop = asyncio.get_running_loop()
@@ -154,6 +166,8 @@ class Inference:
         timed = self.stages.sampled()
         while True:
             entry = self.resolve(spec)
+            if self._router.crowded:
+                self._router.check_room(entry, timeout_s)
             signatures = self._signatures(entry.signatures)
             decoding_since = time.perf_counter()
             call = decode(signatures)

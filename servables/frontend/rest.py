@@ -24,11 +24,11 @@ from urllib.parse import unquote
 from google.protobuf import json_format
 from google.protobuf.message import Message
 
-from cluster.core.errors import AspiredError, FailedPrecondition, InvalidArgument
+from cluster.core.errors import AspiredError, Code, FailedPrecondition, InvalidArgument
 from cluster.protos import GetModelMetadataResponse, SignatureDefMap
 from servables.frontend.access_log import note_model
 from servables.frontend.error_mapping import http_status
-from servables.frontend.http_listener import JSON_HEADERS, Headers, HttpRequest, HttpResponse
+from servables.frontend.http_listener import JSON_HEADERS, TRY_LATER_HEADERS, Headers, HttpRequest, HttpResponse
 from servables.frontend.inference import (
     Inference,
     ModelSpec,
@@ -66,6 +66,7 @@ _CORS_HEADERS: Headers = (
     (b"Access-Control-Allow-Methods", b"POST, GET"),
     (b"Access-Control-Allow-Headers", b"Content-Type"),
 )
+_TRY_LATER = (Code.UNAVAILABLE, Code.RESOURCE_EXHAUSTED)
 _NOT_FOUND = HttpResponse(
     404,
     ((b"Content-Type", b"text/html"),),
@@ -170,6 +171,7 @@ class Rest:
     async def _answer(self, request: HttpRequest, target: _Target) -> bytes:
         if request.method == "GET":
             return self._metadata(target.spec) if target.verb == "metadata" else self._status(target.spec)
+        self._inference.check_room(target.spec, self._options.timeout_s)
         return await self._verbs[target.verb](target.spec, await self._body(request))
 
     async def _predict(self, spec: ModelSpec, body: bytes) -> bytes:
@@ -271,8 +273,9 @@ def _require_name(spec: ModelSpec) -> None:
 
 
 def error_response(error: AspiredError) -> HttpResponse:
-    """An error as TF Serving answers it."""
-    return HttpResponse(http_status(error.code), JSON_HEADERS, encode_error(error.message))
+    """An error as TF Serving answers it; one that says to come later also says when."""
+    headers = TRY_LATER_HEADERS if error.code in _TRY_LATER else JSON_HEADERS
+    return HttpResponse(http_status(error.code), headers, encode_error(error.message))
 
 
 def _printed(message: Message) -> str:

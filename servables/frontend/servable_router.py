@@ -23,13 +23,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import cast
 
-from cluster.core.errors import AspiredError, DeadlineExceeded, Internal, NotFound, NotServing, ReplicaLost, Unavailable
+from cluster.core.errors import AspiredError, Code, DeadlineExceeded, Internal, NotFound, NotServing, ReplicaLost, Unavailable
 from cluster.core.metrics import MetricCells
 from cluster.core.servable_id import ServableId
 from cluster.core.serving_map import ServableEntry, ServingMap
 from servables.call import Call, Reply
 from servables.frontend.arrivals import Arrivals
 from servables.frontend.frame_channel import FrameChannel, FrameChannelFactory
+from servables.frontend.queue_bound import QueueBound
 from servables.profile import ProfileOptions
 from servables.servable import Array
 from servables.stage_metrics import GATHER, REPLICA, StageMetrics
@@ -45,7 +46,8 @@ class RouterLimits:
     """How frames form, and how much one version may owe its callers.
 
     The outstanding limits count every call of a version without an answer, waiting or sent. A call is always taken
-    when nothing else is outstanding, however large it is; the same goes for a frame's byte limit.
+    when nothing else is outstanding, however large it is; the same goes for a frame's byte limit. From `crowd` outstanding
+    calls on, one that would wait longer than `max_queue_delay_s`, or than its own deadline, is refused.
     """
 
     max_young_frames: int = 1
@@ -54,6 +56,8 @@ class RouterLimits:
     max_frame_bytes: int = 1 << 20
     max_outstanding_calls: int = 16_384
     max_outstanding_bytes: int = 1 << 30
+    max_queue_delay_s: float = 10.0
+    crowd: int = 128
 
 
 class ServableRouter:
@@ -75,6 +79,7 @@ class ServableRouter:
         self._latest: Mapping[str, ServableEntry] = {}
         self._routes: dict[ServableId, _VersionRoute] = {}
         self._draining: set[_VersionRoute] = set()
+        self._crowded: set[ServableId] = set()
         self._closing: set[asyncio.Task[None]] = set()
         self._call_ids = itertools.count(1)
         self._changed: asyncio.Future[None] | None = None
@@ -102,7 +107,9 @@ class ServableRouter:
         for servable, entry in serving_map.entries.items():
             route = self._routes.get(servable)
             if route is None:
-                self._routes[servable] = _VersionRoute(entry, self._channel_factory(entry), self._limits, self._arrivals)
+                self._routes[servable] = _VersionRoute(
+                    entry, self._channel_factory(entry), self._limits, self._arrivals, self._crowded
+                )
             elif route.entry != entry:
                 route.update(entry)
         if self._changed is not None:
@@ -117,6 +124,18 @@ class ServableRouter:
             if latest is not None:
                 return latest
         return self._map.resolve(name, version, label)
+
+    @property
+    def crowded(self) -> bool:
+        """Whether so many calls wait for some version that `check_room` may refuse any."""
+        return bool(self._crowded)
+
+    def check_room(self, entry: ServableEntry, timeout_s: float | None) -> None:
+        """Raises Unavailable if `call` would for any call of `timeout_s`, before the work of reading it is done."""
+        if entry.id in self._crowded:
+            route = self._routes.get(entry.id)
+            if route is not None:
+                route.check_room(timeout_s)
 
     async def call(
         self,
@@ -262,7 +281,15 @@ class _Frame:
 class _VersionRoute:
     """The calls of one version: those that wait for a frame, and the frames under way."""
 
-    def __init__(self, entry: ServableEntry, channel: FrameChannel, limits: RouterLimits, arrivals: Arrivals) -> None:
+    def __init__(
+        self,
+        entry: ServableEntry,
+        channel: FrameChannel,
+        limits: RouterLimits,
+        arrivals: Arrivals,
+        crowded: set[ServableId],
+    ) -> None:
+        """Puts itself into `crowded` while many calls are outstanding."""
         self.entry = entry
         self.channel = channel
         self.outstanding_calls = 0
@@ -272,6 +299,10 @@ class _VersionRoute:
         self._loop = asyncio.get_running_loop()
         self.drained: asyncio.Future[None] = self._loop.create_future()
         self._outstanding_bytes = 0
+        self._served_calls = 0
+        self._crowded = crowded
+        self._crowd = min(limits.crowd, limits.max_outstanding_calls)
+        self._bound = QueueBound(limits.max_queue_delay_s)
         # By call id and in order of arrival: a caller that gives up leaves at once.
         self._waiting: dict[int, _PendingCall] = {}
         self._young_frames = 0
@@ -292,7 +323,7 @@ class _VersionRoute:
         pending = _PendingCall(call_id, signature_name, inputs, outputs, deadline, self._loop.create_future())
         if timeout_s is not None and timeout_s <= 0:
             raise self._expired()
-        self._admit(pending)
+        self._admit(pending, timeout_s)
         self._waiting[call_id] = pending
         self._schedule_departure()
         # A timer for each call costs about 1 us and keeps its promise to the millisecond.
@@ -331,21 +362,43 @@ class _VersionRoute:
             self._release(pending)
         self._check_drained()
 
-    def _admit(self, pending: _PendingCall) -> None:
-        calls, size_bytes = self.outstanding_calls, self._outstanding_bytes
-        limits = self._limits
-        if calls and (calls >= limits.max_outstanding_calls or size_bytes + pending.size_bytes > limits.max_outstanding_bytes):
+    def check_room(self, timeout_s: float | None) -> None:
+        """Raises Unavailable when a further call, however small, is one too many."""
+        calls = self.outstanding_calls
+        if calls < self._crowd:
+            return
+        if calls >= self._limits.max_outstanding_calls:
+            raise self._full()
+        longest_s = self._bound.longest_s(timeout_s)
+        if self._bound.delay_s(calls, self._served_calls, self._loop.time()) > longest_s:
             raise Unavailable(
-                f"Too many requests wait for servable {self.entry.id}: {calls} requests of {size_bytes} bytes have no answer "
-                f"yet, the limits are {limits.max_outstanding_calls} requests and {limits.max_outstanding_bytes} bytes. "
+                f"Too many requests wait for servable {self.entry.id}: one more would wait for more than {longest_s:.3g} s. "
                 "Retry later with backoff, or add replicas."
             )
+
+    def _admit(self, pending: _PendingCall, timeout_s: float | None) -> None:
+        calls = self.outstanding_calls
+        if calls and self._outstanding_bytes + pending.size_bytes > self._limits.max_outstanding_bytes:
+            raise self._full()
+        if calls >= self._crowd:
+            self._crowded.add(self.entry.id)
+            self.check_room(timeout_s)
         self.outstanding_calls += 1
         self._outstanding_bytes += pending.size_bytes
+
+    def _full(self) -> Unavailable:
+        return Unavailable(
+            f"Too many requests wait for servable {self.entry.id}: {self.outstanding_calls} requests of "
+            f"{self._outstanding_bytes} bytes have no answer yet, the limits are {self._limits.max_outstanding_calls} requests "
+            f"and {self._limits.max_outstanding_bytes} bytes. Retry later with backoff, or add replicas."
+        )
 
     def _release(self, pending: _PendingCall) -> None:
         self.outstanding_calls -= 1
         self._outstanding_bytes -= pending.size_bytes
+        if self.outstanding_calls == self._crowd // 2:
+            self._crowded.discard(self.entry.id)
+            self._bound.forget()
         if self._removed:
             self._check_drained()
 
@@ -447,6 +500,8 @@ class _VersionRoute:
         self._release(pending)
         if pending.answer.done():
             return
+        if reply.status.code is not Code.UNAVAILABLE:
+            self._served_calls += 1
         if reply.status.ok:
             pending.answer.set_result(reply.outputs)
         else:

@@ -10,6 +10,7 @@ import pytest
 import pytest_asyncio
 
 from servables.frontend.http_listener import JSON_HEADERS, HttpLimits, HttpListener, HttpRequest, HttpResponse
+from servables.frontend.refusal_pace import RefusalPace
 
 PATIENCE_S = 30
 LARGE_BYTES = 64 << 20
@@ -17,7 +18,10 @@ LIMITS = HttpLimits(max_body_bytes=1000, max_head_bytes=2000)
 
 
 class Server:
-    """A listener whose handler echoes; `/hold` waits until released, `/fail` fails, `/large` answers more than buffers hold."""
+    """A listener whose handler echoes; `/hold` waits until released, `/fail` fails, `/large` answers more than buffers hold.
+
+    `/refuse` is refused.
+    """
 
     def __init__(self, limits: HttpLimits) -> None:
         self.listener = HttpListener(self.handle, limits)
@@ -44,6 +48,8 @@ class Server:
                 raise
         if request.target == "/fail":
             raise ValueError("a bug")
+        if request.target == "/refuse":
+            return HttpResponse(503, JSON_HEADERS, b"{}")
         if request.target == "/large":
             return HttpResponse(200, JSON_HEADERS, b"x" * LARGE_BYTES)
         echo = {"method": request.method, "target": request.target, "body": request.body.decode()}
@@ -401,6 +407,71 @@ async def _trickle(client: Client) -> None:
     while True:
         client.send(b"X-A: b\r\n")
         await asyncio.sleep(0.05)
+
+
+async def test_bodies_that_together_are_too_large_are_refused_until_others_are_answered() -> None:
+    async with serving(HttpLimits(max_held_body_bytes=1000)) as (server, clients):
+        held, refused, later = [await clients.connect() for _ in range(3)]
+        held.send(post("/hold", b"x" * 600))
+        await server.began(1)
+        refusal = await refused.ask(post("/", b"y" * 600))
+        assert (refusal.status, refusal.headers["retry-after"]) == (503, "1")
+        assert "600 bytes" in refusal.error
+        assert "the limit is 1000" in refusal.error
+        assert await refused.at_end()
+        server.release.set()
+        assert (await held.read()).status == 200
+        assert (await later.ask(post("/", b"z" * 600))).echo["body"] == "z" * 600
+        assert server.listener.held_body_bytes == 0
+
+
+async def test_a_body_without_room_is_refused_before_it_is_sent() -> None:
+    async with serving(HttpLimits(max_held_body_bytes=1000)) as (server, clients):
+        held, refused = await clients.connect(), await clients.connect()
+        held.send(post("/hold", b"x" * 600))
+        await server.began(1)
+        assert (await refused.ask(get("/", "Content-Length: 600", method="POST"))).status == 503
+
+
+async def test_a_chunked_body_is_refused_when_there_is_no_more_room() -> None:
+    async with serving(HttpLimits(max_held_body_bytes=1000)) as (server, clients):
+        held, refused = await clients.connect(), await clients.connect()
+        held.send(post("/hold", b"x" * 600))
+        await server.began(1)
+        refused.send(get("/", "Transfer-Encoding: chunked", method="POST") + b"190\r\n" + b"y" * 400 + b"\r\n")
+        refused.send(b"1\r\ny\r\n0\r\n\r\n")
+        assert (await refused.read()).status == 503
+        assert server.listener.held_body_bytes == 600
+
+
+async def test_the_only_body_may_take_more_than_the_room_for_all() -> None:
+    async with serving(HttpLimits(max_held_body_bytes=1000)) as (_, clients):
+        assert (await (await clients.connect()).ask(post("/", b"x" * 5000))).status == 200
+
+
+async def test_a_body_whose_client_has_gone_takes_no_room() -> None:
+    async with serving(HttpLimits(max_held_body_bytes=1000)) as (server, clients):
+        gone, other = await clients.connect(), await clients.connect()
+        gone.send(post("/hold", b"x" * 600))
+        await server.began(1)
+        gone.close()
+        await asyncio.wait_for(server.cancelled.wait(), PATIENCE_S)
+        assert (await other.ask(post("/", b"y" * 600))).status == 200
+
+
+async def test_a_client_that_is_refused_too_often_is_heard_after_the_others(world: World) -> None:
+    server, clients = world
+    server.listener.refusal_pace = RefusalPace(refusals_per_s=1e-3, longest_pause_s=3600.0)
+    hasty, other = await clients.connect(), await clients.connect()
+    assert [(await hasty.ask(get("/refuse"))).status for _ in range(2)] == [503, 503]
+    hasty.send(get("/refuse"))
+    assert (await other.ask(get("/"))).status == 200
+    assert [request.target for request in server.requests] == ["/refuse", "/refuse", "/"]
+    stopping = asyncio.ensure_future(server.listener.stop(PATIENCE_S))
+    assert (await hasty.read()).status == 503  # a server that stops leaves nobody without an answer
+    hasty.close()
+    other.close()
+    await stopping
 
 
 async def test_stop_finishes_what_is_under_way_and_says_that_it_closes(world: World) -> None:

@@ -22,6 +22,8 @@ from cluster.core.errors import (
 )
 from cluster.core.servable_id import ServableId
 from cluster.core.serving_map import Endpoint, Epoch, ServableEntry, ServingMap
+from servables.frontend import servable_router
+from servables.frontend.queue_bound import QueueBound
 from servables.frontend.servable_router import RouterLimits, ServableRouter
 from tests.unit.servables.frontend.gated_channel import GatedChannel, values_of
 
@@ -298,6 +300,51 @@ async def test_calls_beyond_the_bound_are_refused_at_once_with_a_reason_and_advi
     fourth = world.call(4)
     (await world.channel.frame(1)).reply()
     await fourth
+
+
+async def test_a_crowd_that_is_not_served_in_time_is_refused_with_advice_and_the_next_one_is_taken() -> None:
+    world = World(crowd=2, max_queue_delay_s=0.0)
+    world.router.apply(serving(entry()))
+    calls = [world.call(1), world.call(2)]
+    frame = await world.channel.frame(0)
+    world.router.check_room(entry(), None)
+    with pytest.raises(
+        Unavailable, match=r"Too many requests wait for servable .*m.* more than 0 s\. Retry later .* add replicas"
+    ):
+        await world.call(3)
+    assert world.router.crowded
+    with pytest.raises(Unavailable, match="Too many requests wait"):
+        world.router.check_room(entry(), None)
+    frame.reply()
+    await asyncio.gather(*calls)
+    assert not world.router.crowded
+    again = world.call(4)
+    (await world.channel.frame(1)).reply()
+    await again
+
+
+async def test_what_a_replica_refuses_counts_as_not_served(monkeypatch: pytest.MonkeyPatch) -> None:
+    served: list[int] = []
+
+    class SpiedBound(QueueBound):
+        def delay_s(self, calls: int, served_calls: int, now: float) -> float:
+            served.append(served_calls)
+            return 0.0
+
+    monkeypatch.setattr(servable_router, "QueueBound", SpiedBound)
+    world = World(crowd=1)
+    world.router.apply(serving(entry()))
+    calls = [world.call(value) for value in range(4)]
+    frame = await world.channel.frame(0)
+    for call, code in zip(frame.calls, (Code.OK, Code.UNAVAILABLE, Code.INTERNAL), strict=False):
+        frame.reply(call, status=Status(code, "so it is"))
+    await asyncio.wait(calls[:3])
+    calls.append(world.call(5))
+    await settle()
+    assert served[-1] == 2
+    frame.reply(frame.calls[3])
+    (await world.channel.frame(1)).reply()
+    await asyncio.gather(*calls, return_exceptions=True)
 
 
 async def test_a_call_larger_than_the_byte_bound_is_taken_when_nothing_else_is_outstanding() -> None:
