@@ -9,7 +9,7 @@ import grpc
 from google.protobuf.message import Message
 
 from cluster.config.model_config import model_server_config
-from cluster.core.errors import InvalidArgument
+from cluster.core.errors import InvalidArgument, Unavailable
 from cluster.protos import (
     ClassificationRequest,
     GetModelMetadataRequest,
@@ -65,12 +65,18 @@ class GrpcServices:
         *,
         tensor_content: bool = False,
         access_log: AccessLog | None = None,
+        max_held_bytes: int = 1 << 30,
     ) -> None:
-        """`tensor_content`: Predict answers carry raw bytes in place of typed fields, which clients must expect."""
+        """`tensor_content`: Predict answers carry raw bytes in place of typed fields, which clients must expect.
+
+        Requests that together take more than `max_held_bytes` until they are answered are refused; one alone may be larger.
+        """
         self._inference = inference
         self._control = control
         self._tensor_content = tensor_content
         self._access_log = access_log
+        self._max_held_bytes = max_held_bytes
+        self._held_bytes = 0
         self.in_flight = 0
 
     def handlers(self) -> Sequence[grpc.GenericRpcHandler[Any, Any]]:
@@ -210,11 +216,19 @@ class GrpcServices:
 
     def _counted(self, method: UnaryMethod) -> UnaryMethod:
         async def call(request_bytes: bytes, timeout_s: float | None) -> bytes:
+            size_bytes = len(request_bytes)
+            if self._held_bytes and self._held_bytes + size_bytes > self._max_held_bytes:
+                raise Unavailable(
+                    f"The server holds requests of {self._held_bytes} bytes that have no answer yet, the limit is "
+                    f"{self._max_held_bytes}. Retry later with backoff."
+                )
             self.in_flight += 1
+            self._held_bytes += size_bytes
             try:
                 return await method(request_bytes, timeout_s)
             finally:
                 self.in_flight -= 1
+                self._held_bytes -= size_bytes
 
         return call
 
