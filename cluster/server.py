@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import logging
+import math
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -44,6 +45,8 @@ from servables.deployment.frontend_replica import ServeFrontendFleet
 from servables.deployment.gpu_holder import GpuNodeWatch
 from servables.deployment.serve_applications import start_serve
 from servables.frontend.frontend import FrontendOptions
+from servables.frontend.http_listener import HttpLimits
+from servables.frontend.servable_router import RouterLimits
 from servables.request_log.record_files import FileLimits
 from servables.request_log.request_logger import RequestLogLimits
 from servables.servable import PlatformOptions
@@ -329,6 +332,9 @@ def frontend_options(config: ServerConfig) -> FrontendOptions:
         metrics_path=config.metrics_path,
         check_method_names=options.enable_signature_method_name_check,
         access_log=options.access_log,
+        http_limits=HttpLimits(max_held_body_bytes=options.max_held_request_bytes),
+        max_held_grpc_bytes=options.max_held_request_bytes,
+        router_limits=RouterLimits(max_queue_delay_s=options.max_queue_delay_s or math.inf),
         request_log_limits=RequestLogLimits(
             files=FileLimits(
                 max_file_bytes=options.request_log_max_file_bytes,

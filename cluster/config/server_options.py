@@ -328,6 +328,21 @@ class ServerOptions:
         Group.CLUSTER,
         "Send requests to replicas over sockets of Aspired's own; false sends all of them through Ray Serve's handles.",
     )
+    max_queue_delay_s: float = flag(
+        10.0,
+        Group.OPERATIONS,
+        "How long a request may have to wait for its version. One that would wait longer is refused at once (UNAVAILABLE, "
+        "503), if more than a hundred wait; 0 sets no limit but the request's own deadline.",
+        metavar="SECONDS",
+        minimum=0,
+    )
+    max_held_request_bytes: int = flag(
+        1 << 30,
+        Group.OPERATIONS,
+        "What requests without an answer may take in each frontend, by protocol; more is refused (UNAVAILABLE, 503).",
+        metavar="BYTES",
+        minimum=1,
+    )
     drain_timeout_s: float = flag(
         50.0,
         Group.OPERATIONS,

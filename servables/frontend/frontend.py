@@ -49,7 +49,7 @@ class FrontendOptions:
     `metrics_path`: where REST has Prometheus's metrics, empty for nowhere. `ssl_config` is for gRPC, over TCP and the UNIX
     socket; None serves in plain text, or with Google's ALTS if `use_alts`. `health_service`, `reflection` and `profiler` add
     services to TF Serving's.
-    `access_log`: a line of the log for each request.
+    `access_log`: a line of the log for each request. `max_held_grpc_bytes`: see `GrpcServices`.
     """
 
     host: str = "0.0.0.0"
@@ -68,6 +68,7 @@ class FrontendOptions:
     metrics_path: str = ""
     check_method_names: bool = False
     access_log: bool = False
+    max_held_grpc_bytes: int = 1 << 30
     http_limits: HttpLimits = field(default_factory=HttpLimits)
     router_limits: RouterLimits = field(default_factory=RouterLimits)
     request_log_limits: RequestLogLimits = field(default_factory=RequestLogLimits)
@@ -94,7 +95,12 @@ class Frontend:
         inference = Inference(self._router, RequestMetrics(self.cells), options.check_method_names, self._request_logger.logs)
         access_log = AccessLog() if options.access_log else None
         self._grpc = GrpcServices(
-            inference, control, tensor_content=options.tensor_content, access_log=access_log, arrivals=arrivals
+            inference,
+            control,
+            tensor_content=options.tensor_content,
+            access_log=access_log,
+            arrivals=arrivals,
+            max_held_bytes=options.max_held_grpc_bytes,
         )
         self._health = HealthService() if options.health_service else None
         self._profiler = ProfilerService(self._router.profile) if options.profiler else None

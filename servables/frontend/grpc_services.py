@@ -10,7 +10,7 @@ import grpc
 from google.protobuf.message import Message
 
 from cluster.config.model_config import model_server_config
-from cluster.core.errors import InvalidArgument
+from cluster.core.errors import InvalidArgument, Unavailable
 from cluster.protos import (
     ClassificationRequest,
     GetModelMetadataRequest,
@@ -72,16 +72,20 @@ class GrpcServices:
         tensor_content: bool = False,
         access_log: AccessLog | None = None,
         arrivals: Arrivals | None = None,
+        max_held_bytes: int = 1 << 30,
     ) -> None:
         """`tensor_content`: Predict answers carry raw bytes in place of typed fields, which clients must expect.
 
-        `arrivals` is told of requests, for the router's sake.
+        `arrivals` is told of requests, for the router's sake. Requests that together take more than `max_held_bytes` until they
+        are answered are refused; one alone may be larger.
         """
         self._inference = inference
         self._control = control
         self._tensor_content = tensor_content
         self._access_log = access_log
         self._arrivals = arrivals or Arrivals()
+        self._max_held_bytes = max_held_bytes
+        self._held_bytes = 0
 
     @property
     def in_flight(self) -> int:
@@ -251,10 +255,18 @@ class GrpcServices:
 
     def _counted(self, method: UnaryMethod) -> UnaryMethod:
         async def call(request_bytes: bytes, timeout_s: float | None) -> bytes:
+            size_bytes = len(request_bytes)
             self._arrivals.arrive()
+            self._held_bytes += size_bytes
             try:
+                if self._held_bytes > max(size_bytes, self._max_held_bytes):
+                    raise Unavailable(
+                        f"The server holds requests of {self._held_bytes - size_bytes} bytes that have no answer yet, "
+                        f"the limit is {self._max_held_bytes}. Retry later with backoff."
+                    )
                 return await method(request_bytes, timeout_s)
             finally:
+                self._held_bytes -= size_bytes
                 self._arrivals.leave()
 
         return call

@@ -435,7 +435,7 @@ class _HttpConnection(asyncio.Protocol):
             self._stop_parser(
                 _refusal(
                     503,
-                    f"The server holds request bodies of {held_bytes} bytes that have no answer yet, the limit is {limit}. "
+                    f"The server holds requests of {held_bytes} bytes that have no answer yet, the limit is {limit}. "
                     "Retry later with backoff.",
                     TRY_LATER_HEADERS,
                 )

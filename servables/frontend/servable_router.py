@@ -381,10 +381,11 @@ class _VersionRoute:
         if calls and self._outstanding_bytes + pending.size_bytes > self._limits.max_outstanding_bytes:
             raise self._full()
         if calls >= self._crowd:
-            self._crowded.add(self.entry.id)
             self.check_room(timeout_s)
         self.outstanding_calls += 1
         self._outstanding_bytes += pending.size_bytes
+        if self.outstanding_calls == self._crowd:
+            self._crowded.add(self.entry.id)
 
     def _full(self) -> Unavailable:
         return Unavailable(

@@ -307,7 +307,6 @@ async def test_a_crowd_that_is_not_served_in_time_is_refused_with_advice_and_the
     world.router.apply(serving(entry()))
     calls = [world.call(1), world.call(2)]
     frame = await world.channel.frame(0)
-    world.router.check_room(entry(), None)
     with pytest.raises(
         Unavailable, match=r"Too many requests wait for servable .*m.* more than 0 s\. Retry later .* add replicas"
     ):
