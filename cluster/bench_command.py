@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 INTERRUPTED = 130  # what shells say of a command that Ctrl-C has ended
 FAILED = 1
 DEFAULT_CONCURRENCY = "1:64:x2"
+MAX_CONCURRENCY = 10_000
 _CHANNELS = 8
 _WINDOW_S = 2.0
 _STABILITY_PERCENT = 10.0
@@ -55,7 +56,7 @@ class HasTerminal(Protocol):
 )
 @click.option(
     "--max_in_flight",
-    type=click.IntRange(1, 10_000),
+    type=click.IntRange(1, MAX_CONCURRENCY),
     default=512,
     show_default=True,
     help="Of an open loop: what comes beyond waits in this client, and that counts.",
@@ -232,7 +233,10 @@ def _loads(concurrency: str | None, request_rate: str | None, arrivals: str, max
     from cluster.bench.sweep import parse_sweep, parse_whole_sweep
 
     if request_rate is None:
-        return [ClosedLoop(value) for value in parse_whole_sweep("--concurrency", concurrency or DEFAULT_CONCURRENCY)]
+        values = parse_whole_sweep("--concurrency", concurrency or DEFAULT_CONCURRENCY)
+        if max(values) > MAX_CONCURRENCY:
+            raise ConfigError(f"--concurrency={concurrency}: expected at most {MAX_CONCURRENCY}")
+        return [ClosedLoop(value) for value in values]
     if concurrency is not None:
         raise ConfigError("--concurrency and --request_rate exclude each other: a loop is closed or open")
     return [

@@ -45,9 +45,11 @@ def print_bench_report(terminal: Terminal, report: Report) -> None:
 
 def _conclusion(report: Report, best: Point) -> str:
     found = f"{best.load}: {best.sample.requests_per_s:,.0f} requests/s at a p99 of {best.percentile_ms(99):.2f} ms."
-    if report.latency_budget_ms is None:
-        return f"Knee at {found}"
-    return f"Best within a p99 of {report.latency_budget_ms:g} ms: {found}"
+    if report.latency_budget_ms is not None:
+        return f"Best within a p99 of {report.latency_budget_ms:g} ms: {found}"
+    if best.load.value == max(point.load.value for point in report.points):
+        return f"The knee is beyond these loads. The last, {found}"
+    return f"Knee at {found}"
 
 
 def _print_errors(terminal: Terminal, point: Point) -> None:

@@ -75,18 +75,20 @@ class GeneratorProcesses:
         context = multiprocessing.get_context("spawn")
         self._processes = []
         self._connections: list[Connection[object, object]] = []
-        for index in range(count):
-            ours, theirs = context.Pipe()
-            process = context.Process(
-                target=_generate,
-                args=(theirs, index, count, destination, tuple(requests)),
-                name=f"generator-{index}",
-                daemon=True,
-            )
-            process.start()
-            theirs.close()
-            self._processes.append(process)
-            self._connections.append(ours)
+        # Ctrl-C reaches the whole foreground, but only the command is to decide what it means: processes inherit the mask.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+        try:
+            for index in range(count):
+                ours, theirs = context.Pipe()
+                process = context.Process(
+                    target=_generate, args=(theirs, index, count, destination, tuple(requests)), daemon=True
+                )
+                process.start()
+                theirs.close()
+                self._processes.append(process)
+                self._connections.append(ours)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
     def run(self, load: Load, *, warmup_s: float, tick_s: float) -> Generator[Sample, None, None]:
         """What all of them saw, tick by tick, without end. Raises Internal when one of them dies."""
@@ -145,8 +147,6 @@ def _generate(
     connection: Connection, index: int, count: int, destination: Destination, requests: Sequence[LoadRequest]
 ) -> None:
     """The life of a process: until the other end of its connection is closed."""
-    # Ctrl-C reaches the whole foreground; the command decides what it means.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # a slot may be a connection
     gc.freeze()

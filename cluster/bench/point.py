@@ -69,7 +69,7 @@ class Point:
         """Whether the generators had no time left, so that the server may be faster than these figures."""
         sample = self.sample
         late = isinstance(self.load, OpenLoop) and sample.late > MAX_LATE_SHARE * sample.scheduled
-        return late or max(sample.client_cpu_shares, default=0.0) > SATURATED_SHARE
+        return late or sample.client_cpu_share > SATURATED_SHARE
 
 
 def knee(points: Sequence[Point], budget_ms: float | None) -> Point | None:

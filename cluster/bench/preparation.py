@@ -82,6 +82,8 @@ class MetricsScraper:
             outcome = transport.send(WireRequest("GET", self._path, b""), _SCRAPE_TIMEOUT_S)
         finally:
             transport.close()
+        if isinstance(outcome.error, NotFound):
+            raise NotFound(f"there are no metrics at {self._target}{self._path}")
         if outcome.error is not None:
             raise error_for(outcome.error.code, f"{self._target}{self._path}: {outcome.error.message}")
         return read_series(outcome.body.decode(errors="replace"))

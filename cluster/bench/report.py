@@ -101,7 +101,7 @@ class Report:
             _rate(sample.rows_per_s),
             *(f"{latency:.2f}" for latency in latencies),
             f"{sample.failed_share:.2%}" if sample.failed else "0",
-            " ".join(f"{share:.0%}" for share in sample.client_cpu_shares),
+            f"{sample.client_cpu_share:.0%}",
             ", ".join(remarks),
         ]
 

@@ -53,6 +53,11 @@ class Sample:
         """How much of a core each generator used."""
         return tuple(cpu_s / self.elapsed_s if self.elapsed_s else 0.0 for cpu_s in self.cpu_s)
 
+    @property
+    def client_cpu_share(self) -> float:
+        """How much of a core the busiest of them used."""
+        return max(self.client_cpu_shares, default=0.0)
+
 
 def side_by_side(samples: Sequence[Sample]) -> Sample:
     """What several generators saw in the same time; at least one sample."""
