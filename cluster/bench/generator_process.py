@@ -11,6 +11,7 @@ import signal
 import time
 from collections.abc import Generator, Mapping, Sequence
 from dataclasses import dataclass
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from types import TracebackType
 from typing import Any, Self
@@ -75,7 +76,9 @@ class GeneratorProcesses:
         context = multiprocessing.get_context("spawn")
         self._processes = []
         self._connections: list[Connection[object, object]] = []
-        # Ctrl-C reaches the whole foreground, but only the command is to decide what it means: processes inherit the mask.
+        # Ctrl-C reaches the whole foreground, but only the command is to decide what it means: processes inherit the mask,
+        # which multiprocessing lifts when it has to start its tracker first.
+        resource_tracker.ensure_running()
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             for index in range(count):

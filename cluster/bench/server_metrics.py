@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -13,7 +13,6 @@ from cluster.core.errors import DataLoss
 METRICS_PATH = "/monitoring/prometheus/metrics"
 STAGE_LATENCY = "aspired_stage_latency"
 
-Labels: TypeAlias = Mapping[str, str]
 Series: TypeAlias = dict[str, float]
 """A series as the text names it, labels and all, and its value; of histograms the sums and counts."""
 
@@ -80,7 +79,7 @@ class _Spent:
     def __init__(self, before: Series, after: Series) -> None:
         # A server that was started again counts from zero.
         self._grown = {name: max(0.0, value - before.get(name, 0.0)) for name, value in after.items()}
-        self._labels = {name: dict(_LABEL.findall(name)) for name in after}
+        self._labels = {name: {label: _unescaped(value) for label, value in _LABEL.findall(name)} for name in after}
 
     def total(self, metric: str, **labels: str) -> float:
         return sum(
@@ -98,6 +97,10 @@ class _Spent:
         """A label's values, in the order of the text."""
         found = (self._labels[name].get(label) for name in self._grown if name.partition("{")[0] == metric)
         return list(dict.fromkeys(value for value in found if value is not None))
+
+
+def _unescaped(value: str) -> str:
+    return re.sub(r"\\(.)", lambda escape: "\n" if escape[1] == "n" else escape[1], value)
 
 
 def _own_stages(spent: _Spent, model: str) -> Iterator[Stage]:

@@ -19,9 +19,7 @@ def test_processes_share_the_concurrency_evenly(concurrency: int, processes: int
 @given(rate=st.floats(1, 1e5), processes=st.integers(1, 8))
 def test_constant_arrivals_of_all_processes_are_evenly_spaced(rate: float, processes: int) -> None:
     load = OpenLoop(rate=rate, arrivals=Arrivals.CONSTANT)
-    times = sorted(
-        time for index in range(processes) for time in itertools.islice(load.send_times(index, processes), 50)
-    )
+    times = sorted(time for index in range(processes) for time in itertools.islice(load.send_times(index, processes), 50))
     assert times == pytest.approx([number / rate for number in range(50 * processes)])
 
 
@@ -29,9 +27,7 @@ def test_constant_arrivals_of_all_processes_are_evenly_spaced(rate: float, proce
 def test_poisson_arrivals_have_the_rate_and_the_spread_of_independent_users(processes: int) -> None:
     load = OpenLoop(rate=1000, seed=7)
     count = 40_000 // processes
-    times = sorted(
-        time for index in range(processes) for time in itertools.islice(load.send_times(index, processes), count)
-    )
+    times = sorted(time for index in range(processes) for time in itertools.islice(load.send_times(index, processes), count))
     end = min(max(itertools.islice(load.send_times(index, processes), count)) for index in range(processes))
     times = [time for time in times if time <= end]
     gaps = [later - earlier for earlier, later in itertools.pairwise(times)]
