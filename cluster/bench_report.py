@@ -41,6 +41,10 @@ def print_bench_report(terminal: Terminal, report: Report) -> None:
             "this client was saturated, so the server may be faster than these figures: "
             "use --processes, or a machine that is not the server's"
         )
+    if any(point.sent_late for point in report.points):
+        terminal.warn(
+            "requests were sent late, which counts in their latencies: this machine is too busy for an open loop at these rates"
+        )
 
 
 def _conclusion(report: Report, best: Point) -> str:

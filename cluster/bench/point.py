@@ -18,6 +18,9 @@ MIN_RATE_SHARE = 0.95
 MAX_FAILED_SHARE = 0.01
 """With more failures a load is not one that the server can take."""
 
+KNEE_GROWTH = 1.5
+"""Mean latencies of a sweep that do not differ by this factor are alike, and show no knee."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Point:
@@ -62,31 +65,49 @@ class Point:
             remarks.append("rate not held")
         if self.client_saturated:
             remarks.append("client saturated")
+        if self.sent_late:
+            remarks.append("sent late")
         return remarks
 
     @property
     def client_saturated(self) -> bool:
-        """Whether the generators had no time left, so that the server may be faster than these figures."""
-        sample = self.sample
-        late = isinstance(self.load, OpenLoop) and sample.late > MAX_LATE_SHARE * sample.scheduled
-        return late or sample.client_cpu_share > SATURATED_SHARE
+        """Whether a generator had no time left, so that the server may be faster than these figures."""
+        return self.sample.client_cpu_share > SATURATED_SHARE
+
+    @property
+    def sent_late(self) -> bool:
+        """Whether requests of an open loop left later than they should, which makes their latencies longer than the server's."""
+        return isinstance(self.load, OpenLoop) and self.sample.late > MAX_LATE_SHARE * self.sample.scheduled
 
 
 def knee(points: Sequence[Point], budget_ms: float | None) -> Point | None:
     """The load to run at. With a budget: the highest throughput whose p99 holds it; None if no load does.
 
-    Without: where throughput per mean latency is highest (Kleinrock's power), beyond which waiting grows faster than work done.
-    None for fewer than two loads, or when nothing succeeded.
+    Without: where the curve of throughput over mean latency is furthest above the straight line between its ends (Kneedle,
+    Satopaa et al.), so that further load costs more latency than it brings; the last load while latency has hardly grown. None
+    for fewer than three loads at which something succeeded.
     """
     if budget_ms is not None:
         return max((point for point in points if point.holds(budget_ms)), key=_throughput, default=None)
     served = [point for point in points if point.sample.succeeded]
-    return max(served, key=_power) if len(served) > 1 else None
+    if len(served) < 3:
+        return None
+    throughputs, latencies = list(map(_throughput, served)), list(map(_latency_s, served))
+    if max(latencies) < KNEE_GROWTH * min(latencies):
+        return max(served, key=_throughput)
+    heights = [gained - paid for gained, paid in zip(_normalized(throughputs), _normalized(latencies), strict=True)]
+    return served[heights.index(max(heights))]
+
+
+def _normalized(values: Sequence[float]) -> list[float]:
+    """From 0 for the least to 1 for the greatest."""
+    least, range_ = min(values), max(values) - min(values)
+    return [(value - least) / range_ if range_ else 0.0 for value in values]
 
 
 def _throughput(point: Point) -> float:
     return point.sample.requests_per_s
 
 
-def _power(point: Point) -> float:
-    return point.sample.requests_per_s / point.sample.latencies.mean_s
+def _latency_s(point: Point) -> float:
+    return point.sample.latencies.mean_s

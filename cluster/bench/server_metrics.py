@@ -16,8 +16,8 @@ STAGE_LATENCY = "aspired_stage_latency"
 Series: TypeAlias = dict[str, float]
 """A series as the text names it, labels and all, and its value; of histograms the sums and counts."""
 
-# The way of a request. Stages that are not here follow in the order of the text.
-_STAGES = ("decode", "route", "frame", "queue", "batch", "run", "split", "reply", "encode")
+# The way of a request, what is within a stage after it. Others follow in the order of the text.
+_STAGES = ("decode", "gather", "replica", "replica_queue", "replica_run", "encode")
 _LABEL = re.compile(r'([A-Za-z_]\w*)="((?:[^"\\]|\\.)*)"')
 
 

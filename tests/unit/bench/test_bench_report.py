@@ -69,12 +69,15 @@ def test_the_last_line_is_about_the_budget_where_there_is_one() -> None:
 
 
 def test_a_knee_that_is_not_reached_is_not_claimed() -> None:
-    assert "The knee is beyond these loads. The last, concurrency 4:" in printed(report(*POINTS[:2]))[0]
+    alike = [Point(load=ClosedLoop(load), sample=a_sample([1.0] * load)) for load in (1, 2, 3)]
+    assert "The knee is beyond these loads. The last, concurrency 3:" in printed(report(*alike))[0]
 
 
 def test_a_client_that_was_saturated_is_warned_of() -> None:
     busy = Point(load=ClosedLoop(1), sample=a_sample(cpu_s=(0.99,)))
     assert "aspired: warning: this client was saturated" in printed(report(busy))[1]
+    late = Point(load=OpenLoop(rate=9), sample=a_sample([1.0], scheduled=1, late=1))
+    assert "aspired: warning: requests were sent late" in printed(report(late))[1]
 
 
 def test_programs_get_the_same_as_json() -> None:

@@ -32,19 +32,31 @@ def test_the_knee_is_where_throughput_stops_paying_for_latency() -> None:
     assert knee(SWEEP, None) is SWEEP[2]
 
 
+def test_the_knee_of_a_server_whose_throughput_keeps_growing_slower_than_its_latency() -> None:
+    loads = {1: (1908, 0.52), 4: (3493, 1.14), 16: (5351, 2.89), 64: (7900, 8.08)}
+    sweep = [closed(load, a_sample([latency] * count)) for load, (count, latency) in loads.items()]
+    assert knee(sweep, None) is sweep[2]
+
+
+def test_while_latency_has_hardly_grown_the_last_load_is_still_below_the_knee() -> None:
+    sweep = [opened(rate, a_sample([latency] * rate)) for rate, latency in ((100, 0.39), (500, 0.3), (900, 0.41))]
+    assert knee(sweep, None) is sweep[2]
+
+
 def test_with_a_budget_it_is_the_most_throughput_that_holds_it() -> None:
     assert knee(SWEEP, 3.0) is SWEEP[3]
     assert knee(SWEEP, 0.5) is None
 
 
-def test_one_load_has_no_knee_but_may_hold_a_budget() -> None:
+def test_one_or_two_loads_have_no_knee_but_may_hold_a_budget() -> None:
     assert knee(SWEEP[:1], None) is None
+    assert knee(SWEEP[:2], None) is None
     assert knee(SWEEP[:1], 3.0) is SWEEP[0]
 
 
 def test_where_nothing_succeeded_is_no_knee() -> None:
     failed = closed(8, a_sample([], errors={Code.UNAVAILABLE: 9}))
-    assert knee([failed, failed], None) is None
+    assert knee([failed] * 3, None) is None
     assert knee([failed], 1000.0) is None
 
 
@@ -62,7 +74,8 @@ def test_an_open_loop_whose_answers_fall_behind_does_not_hold_its_rate() -> None
 
 def test_a_client_without_time_left_is_told() -> None:
     assert closed(1, a_sample(cpu_s=(0.2, 0.95))).remarks() == ["client saturated"]
-    assert opened(1, a_sample([1.0] * 100, scheduled=100, late=5)).remarks() == ["client saturated"]
+    assert opened(1, a_sample([1.0] * 100, scheduled=100, late=5)).remarks() == ["sent late"]
+    assert opened(1, a_sample([1.0] * 500, scheduled=500, late=5)).remarks() == []
     assert closed(1, a_sample(cpu_s=(0.5, 0.5))).remarks() == []
 
 

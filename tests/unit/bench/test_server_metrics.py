@@ -88,15 +88,15 @@ def test_the_servers_own_stages_are_taken_in_the_order_of_a_requests_way() -> No
     server = Server()
     server.answer()
     server.run()
-    for number, stage in enumerate(("encode", "run", "unheard_of", "decode", "frame")):
+    for number, stage in enumerate(("encode", "replica_run", "unheard_of", "decode", "replica")):
         server.stage(stage, number)
         server.stage(stage, 1e6, model="other")
     found = between(None, server)
     assert found is not None
     assert found.stages == (
         Stage("decode", 3),
-        Stage("frame", 4),
-        Stage("run", 1),
+        Stage("replica", 4),
+        Stage("replica_run", 1),
         Stage("encode", 0),
         Stage("unheard_of", 2),
     )
