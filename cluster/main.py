@@ -1,4 +1,4 @@
-"""The command line: `aspired serve | status | shutdown | config | version`."""
+"""The command line: `aspired serve | status | shutdown | config | bench | version`."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from typing import Protocol
 
 import click
 
+from cluster.bench_command import INTERRUPTED, bench
 from cluster.config.flags import Information, parse_flags
 from cluster.config.native_config import is_native
 from cluster.config.native_config_text import native_config_text
@@ -24,8 +25,6 @@ from cluster.serve_help import print_serve_help
 from cluster.server_status import ServerStatus
 from cluster.status_report import print_status
 from cluster.terminal import Terminal
-
-_INTERRUPTED = 130  # what shells say of a command that Ctrl-C has ended
 
 
 class Launcher(Protocol):
@@ -78,7 +77,7 @@ def main(
         terminal.error(_usage_message(error))
         return 2
     except (KeyboardInterrupt, click.Abort):
-        return _INTERRUPTED
+        return INTERRUPTED
     except BrokenPipeError:
         # The reader has gone (`aspired status | head -1`); Python would complain once more when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -117,6 +116,8 @@ def _aspired() -> None:
       curl -d '{"instances": [1.0, 2.0, 5.0]}' http://localhost:8501/v1/models/half_plus_two:predict
     See what is loaded, where, and why something is not:
       aspired status
+    How fast is it?
+      aspired bench http://localhost:8501 --model half_plus_two
     """
 
 
@@ -213,6 +214,9 @@ def convert(commands: _Commands, file: str) -> int:
 def version(commands: _Commands) -> int:
     """Show the versions of Aspired, TensorFlow and Ray."""
     return _print_versions(commands.terminal)
+
+
+_aspired.add_command(bench)
 
 
 def _print_versions(terminal: Terminal) -> int:

@@ -33,7 +33,7 @@ from cluster.protos import Example as ExampleProto
 from servables.proto_codec import array_to_tensor, tensor_to_array
 from servables.signatures import Signature, decode_signatures
 
-_PREDICTION_SERVICE = "/tensorflow.serving.PredictionService"
+PREDICTION_SERVICE = "/tensorflow.serving.PredictionService"
 _MODEL_SERVICE = "/tensorflow.serving.ModelService"
 
 
@@ -47,10 +47,10 @@ class GrpcCodec(Codec):
         outputs: Sequence[str],
     ) -> WireRequest:
         request = PredictRequest(output_filter=outputs)
-        _fill_spec(request.model_spec, spec, signature_name)
+        fill_model_spec(request.model_spec, spec, signature_name)
         for name, array in inputs.items():
             request.inputs[name].CopyFrom(array_to_tensor(array, signature.inputs[name].dtype, as_content=True))
-        return WireRequest("", f"{_PREDICTION_SERVICE}/Predict", request.SerializeToString())
+        return WireRequest("", f"{PREDICTION_SERVICE}/Predict", request.SerializeToString())
 
     def decode_prediction(self, body: bytes, signature: Signature, outputs: Sequence[str]) -> Prediction:
         with _reading("Predict"):
@@ -62,9 +62,9 @@ class GrpcCodec(Codec):
         self, spec: ModelSpec, signature_name: str, examples: Sequence[Example], context: Example | None
     ) -> WireRequest:
         request = ClassificationRequest()
-        _fill_spec(request.model_spec, spec, signature_name)
+        fill_model_spec(request.model_spec, spec, signature_name)
         _fill_input(request.input, examples, context)
-        return WireRequest("", f"{_PREDICTION_SERVICE}/Classify", request.SerializeToString())
+        return WireRequest("", f"{PREDICTION_SERVICE}/Classify", request.SerializeToString())
 
     def decode_classifications(self, body: bytes) -> Classifications:
         with _reading("Classify"):
@@ -76,9 +76,9 @@ class GrpcCodec(Codec):
         self, spec: ModelSpec, signature_name: str, examples: Sequence[Example], context: Example | None
     ) -> WireRequest:
         request = RegressionRequest()
-        _fill_spec(request.model_spec, spec, signature_name)
+        fill_model_spec(request.model_spec, spec, signature_name)
         _fill_input(request.input, examples, context)
-        return WireRequest("", f"{_PREDICTION_SERVICE}/Regress", request.SerializeToString())
+        return WireRequest("", f"{PREDICTION_SERVICE}/Regress", request.SerializeToString())
 
     def decode_regressions(self, body: bytes) -> Regressions:
         with _reading("Regress"):
@@ -87,7 +87,7 @@ class GrpcCodec(Codec):
 
     def encode_status(self, spec: ModelSpec) -> WireRequest:
         request = GetModelStatusRequest()
-        _fill_spec(request.model_spec, spec)
+        fill_model_spec(request.model_spec, spec)
         return WireRequest("", f"{_MODEL_SERVICE}/GetModelStatus", request.SerializeToString())
 
     def decode_statuses(self, body: bytes) -> list[VersionStatus]:
@@ -106,8 +106,8 @@ class GrpcCodec(Codec):
 
     def encode_metadata(self, spec: ModelSpec) -> WireRequest:
         request = GetModelMetadataRequest(metadata_field=["signature_def"])
-        _fill_spec(request.model_spec, spec)
-        return WireRequest("", f"{_PREDICTION_SERVICE}/GetModelMetadata", request.SerializeToString())
+        fill_model_spec(request.model_spec, spec)
+        return WireRequest("", f"{PREDICTION_SERVICE}/GetModelMetadata", request.SerializeToString())
 
     def decode_metadata(self, body: bytes) -> ModelMetadata:
         with _reading("GetModelMetadata"):
@@ -116,7 +116,8 @@ class GrpcCodec(Codec):
             return ModelMetadata(signatures, response.model_spec.version.value)
 
 
-def _fill_spec(message: Any, spec: ModelSpec, signature_name: str = "") -> None:
+def fill_model_spec(message: Any, spec: ModelSpec, signature_name: str = "") -> None:
+    """Writes what the spec names into a `ModelSpec` message."""
     message.name = spec.name
     message.signature_name = signature_name
     if spec.version is not None:

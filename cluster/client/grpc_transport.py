@@ -23,7 +23,7 @@ _NO_CONNECTION = ("failed to connect to all addresses", "DNS resolution failed",
 class GrpcTransport(Transport):
     def __init__(self, target: Target, options: ConnectionOptions) -> None:
         self._target = target
-        self._metadata = _metadata(options.headers)
+        self._metadata = call_metadata(options.headers)
         arguments = _channel_arguments(options)
         if target.tls:
             self._channel = grpc.secure_channel(target.authority, _credentials(options.tls), arguments)
@@ -38,7 +38,7 @@ class GrpcTransport(Transport):
         try:
             return Outcome(method(request.body, timeout=timeout_s, metadata=self._metadata))
         except grpc.RpcError as error:
-            return _failure(error, self._target, timeout_s)
+            return grpc_failure(error, self._target, timeout_s)
 
     def close(self) -> None:
         self._channel.close()
@@ -47,12 +47,8 @@ class GrpcTransport(Transport):
 class AsyncGrpcTransport(AsyncTransport):
     def __init__(self, target: Target, options: ConnectionOptions) -> None:
         self._target = target
-        self._metadata = _metadata(options.headers)
-        arguments = _channel_arguments(options)
-        if target.tls:
-            self._channel = grpc.aio.secure_channel(target.authority, _credentials(options.tls), arguments)
-        else:
-            self._channel = grpc.aio.insecure_channel(target.authority, arguments)
+        self._metadata = call_metadata(options.headers)
+        self._channel = open_async_channel(target, options)
         self._methods: dict[str, Callable[..., Awaitable[bytes]]] = {}
 
     async def send(self, request: WireRequest, timeout_s: float | None) -> Outcome:
@@ -62,10 +58,18 @@ class AsyncGrpcTransport(AsyncTransport):
         try:
             return Outcome(await method(request.body, timeout=timeout_s, metadata=self._metadata))
         except grpc.aio.AioRpcError as error:
-            return _failure(error, self._target, timeout_s)
+            return grpc_failure(error, self._target, timeout_s)
 
     async def close(self) -> None:
         await self._channel.close(None)
+
+
+def open_async_channel(target: Target, options: ConnectionOptions, *more: tuple[str, int]) -> grpc.aio.Channel:
+    """A channel with the client's arguments, and `more` of them; connects when it is first used."""
+    arguments = [*_channel_arguments(options), *more]
+    if target.tls:
+        return grpc.aio.secure_channel(target.authority, _credentials(options.tls), arguments)
+    return grpc.aio.insecure_channel(target.authority, arguments)
 
 
 def _channel_arguments(options: ConnectionOptions) -> list[tuple[str, int]]:
@@ -80,7 +84,8 @@ def _channel_arguments(options: ConnectionOptions) -> list[tuple[str, int]]:
     ]
 
 
-def _metadata(headers: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+def call_metadata(headers: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    """Headers as gRPC writes them."""
     return tuple((name.lower(), value) for name, value in headers.items())
 
 
@@ -92,7 +97,8 @@ def _read(file: FilePath | None) -> bytes | None:
     return None if file is None else Path(file).read_bytes()
 
 
-def _failure(error: Any, target: Target, timeout_s: float | None) -> Outcome:
+def grpc_failure(error: Any, target: Target, timeout_s: float | None) -> Outcome:
+    """The outcome of a call that raised an RpcError."""
     code, message = Code(error.code().value[0]), error.details() or ""
     if code is Code.DEADLINE_EXCEEDED and message == _LOCAL_DEADLINE:
         return Outcome(error=DeadlineExceeded(f"No reply from {target} within {timeout_s or 0:.3g} s"))

@@ -6,6 +6,7 @@ import asyncio
 import ssl
 import time
 from collections.abc import Iterator
+from typing import Literal
 
 import httpx
 
@@ -24,7 +25,7 @@ class HttpTransport(Transport):
     def __init__(self, target: Target, options: ConnectionOptions) -> None:
         self._target = target
         self._connect_timeout_s = options.connect_timeout_s
-        self._client = httpx.Client(headers=dict(options.headers), verify=_verify(target, options), limits=_LIMITS)
+        self._client = httpx.Client(headers=dict(options.headers), verify=tls_context(target, options), limits=_LIMITS)
 
     def send(self, request: WireRequest, timeout_s: float | None) -> Outcome:
         timeouts = _PhaseTimeouts(timeout_s, self._connect_timeout_s)
@@ -50,7 +51,7 @@ class AsyncHttpTransport(AsyncTransport):
         self._target = target
         self._client = httpx.AsyncClient(
             headers=dict(options.headers),
-            verify=_verify(target, options),
+            verify=tls_context(target, options),
             limits=_LIMITS,
             timeout=httpx.Timeout(None, connect=options.connect_timeout_s),
         )
@@ -106,7 +107,8 @@ def _within(timeouts: _PhaseTimeouts, chunks: Iterator[bytes]) -> Iterator[bytes
             raise httpx.ReadTimeout("the time is up")
 
 
-def _verify(target: Target, options: ConnectionOptions) -> ssl.SSLContext | bool:
+def tls_context(target: Target, options: ConnectionOptions) -> ssl.SSLContext | Literal[False]:
+    """What the target's certificate is checked against; False without TLS. Raises OSError for a wrong file."""
     if not target.tls:
         return False
     if options.tls.ca_file is None:

@@ -42,7 +42,7 @@ class RestCodec(Codec):
         else:
             # orjson writes null for NaN and Infinity; json writes the bare words that TF Serving reads.
             body = json.dumps(document, default=np.ndarray.tolist).encode()
-        return WireRequest("POST", f"{_path(spec)}:predict", body)
+        return WireRequest("POST", f"{model_path(spec)}:predict", body)
 
     def decode_prediction(self, body: bytes, signature: Signature, outputs: Sequence[str]) -> Prediction:
         with _reading("predict"):
@@ -54,7 +54,7 @@ class RestCodec(Codec):
     def encode_classify(
         self, spec: ModelSpec, signature_name: str, examples: Sequence[Example], context: Example | None
     ) -> WireRequest:
-        return WireRequest("POST", f"{_path(spec)}:classify", _examples_body(signature_name, examples, context))
+        return WireRequest("POST", f"{model_path(spec)}:classify", _examples_body(signature_name, examples, context))
 
     def decode_classifications(self, body: bytes) -> Classifications:
         with _reading("classify"):
@@ -64,14 +64,14 @@ class RestCodec(Codec):
     def encode_regress(
         self, spec: ModelSpec, signature_name: str, examples: Sequence[Example], context: Example | None
     ) -> WireRequest:
-        return WireRequest("POST", f"{_path(spec)}:regress", _examples_body(signature_name, examples, context))
+        return WireRequest("POST", f"{model_path(spec)}:regress", _examples_body(signature_name, examples, context))
 
     def decode_regressions(self, body: bytes) -> Regressions:
         with _reading("regress"):
             return Regressions(tuple(map(_float32, _load(body)["results"])))
 
     def encode_status(self, spec: ModelSpec) -> WireRequest:
-        return WireRequest("GET", _path(spec), b"")
+        return WireRequest("GET", model_path(spec), b"")
 
     def decode_statuses(self, body: bytes) -> list[VersionStatus]:
         with _reading("status"):
@@ -79,7 +79,7 @@ class RestCodec(Codec):
         return sorted(statuses, key=lambda status: status.version, reverse=True)
 
     def encode_metadata(self, spec: ModelSpec) -> WireRequest:
-        return WireRequest("GET", f"{_path(spec)}/metadata", b"")
+        return WireRequest("GET", f"{model_path(spec)}/metadata", b"")
 
     def decode_metadata(self, body: bytes) -> ModelMetadata:
         with _reading("metadata"):
@@ -89,7 +89,8 @@ class RestCodec(Codec):
             return ModelMetadata(signatures, int(document["model_spec"]["version"]))
 
 
-def _path(spec: ModelSpec) -> str:
+def model_path(spec: ModelSpec) -> str:
+    """The URL path of what the spec names; a method follows it after a colon."""
     path = f"/v1/models/{quote(spec.name, safe='')}"
     if spec.version is not None:
         return f"{path}/versions/{spec.version}"

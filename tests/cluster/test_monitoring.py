@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import http.client
+import json
 import os
 import signal
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from scripts.sample_models import export_half_plus_two
-from tests.cluster.aspired_server import AspiredServer, pid_of, wait_until
+from tests.cluster.aspired_server import AspiredServer, command, pid_of, wait_until
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -83,6 +84,21 @@ def test_metrics_describe_the_whole_server(server: AspiredServer) -> None:
         dict(labels)["model_path"] for name, labels in series if name == ":tensorflow:cc:saved_model:load_attempt_count_total"
     )
     assert path.endswith("/m/1")
+
+
+def test_the_load_tester_tells_where_the_servers_time_goes(server: AspiredServer) -> None:
+    done = command(
+        *("bench", f"http://127.0.0.1:{server.rest_port}", "--model=m", "--concurrency=2"),
+        *("--warmup_s=0.2", "--duration_s=1", "--json"),
+        state=server.state,
+    )
+    assert done.returncode == 0, done.stderr
+    (point,) = json.loads(done.stdout)["points"]
+    assert point["failed"] == 0
+    assert point["server"]["requests"] > 0
+    stages_us = point["server"]["stages_us"]
+    assert stages_us
+    assert min(stages_us.values()) >= 0
 
 
 def test_no_count_falls_when_a_process_is_killed(server: AspiredServer) -> None:

@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from cluster.core.metrics import CellKey, MetricCells, Value
 from cluster.core.serving_map import Endpoint, ServableEntry, ServingMap
 from servables.direct_runner import DirectRunner
 from servables.frontend.frontend import Frontend, FrontendOptions
@@ -57,6 +58,18 @@ class _Channel(LocalChannel):
         return b""
 
 
+class _Control(FakeServerControl):
+    """Its metrics are those of the frontend alone."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.cells = MetricCells()
+
+    async def metrics(self) -> Mapping[CellKey, Value]:
+        self.cells.forget_reports()
+        return self.cells.changes()
+
+
 @contextmanager
 def local_frontend(**options: Any) -> Iterator[LocalFrontend]:
     """Serves on free ports of 127.0.0.1, from an event loop in a thread. `options` are those of `FrontendOptions`."""
@@ -85,7 +98,9 @@ async def _serve(
         for id, servable in servables.items()
     }
     options = FrontendOptions(host="127.0.0.1", grpc_port=ports.grpc_port, rest_api_port=ports.rest_port, **more_options)
-    frontend = Frontend(options, lambda entry: _Channel(runners[entry.id]), FakeServerControl())
+    control = _Control()
+    frontend = Frontend(options, lambda entry: _Channel(runners[entry.id]), control)
+    control.cells = frontend.cells
     frontend.bind()
     await frontend.apply(ServingMap(entries=entries, states=models.states(), labels=LABELS, accepting=True))
     await frontend.start()

@@ -30,6 +30,7 @@ MAY_IMPORT: dict[str, tuple[str, ...] | None] = {
     "cluster.sources": CONFIG,
     "cluster.actors": (*CONFIG, "cluster.sources"),
     "cluster.client": (*CORE, "cluster.protos", "servables", "servables.json_codec"),
+    "cluster.bench": (*CORE, "cluster.protos", "cluster.client", "servables", "servables.json_codec"),
     "servables": PURE_SERVABLES,
     "servables.platforms": (*PURE_SERVABLES, "servables.hashmap", "servables.saved_model", "servables.tflite"),  # the registry
     "servables.batching": PURE_SERVABLES,
@@ -54,12 +55,28 @@ MAY_IMPORT: dict[str, tuple[str, ...] | None] = {
 }
 
 HEAVY = ("ray", "tensorflow", "tensorflow_serving")
+ACTING = (*HEAVY, "grpc", "asyncio", "threading", "multiprocessing", "time")
+PURE_BENCH = (
+    "sweep",
+    "load",
+    "latency_histogram",
+    "sample",
+    "measurement",
+    "point",
+    "server_metrics",
+    "generated_input",
+    "load_request",
+    "input_file",
+    "report",
+)
 NEVER_IMPORTS: dict[str, tuple[str, ...]] = {
     "cluster.core": (*HEAVY, "grpc", "asyncio", "threading", "time"),
     "cluster.protos": (*HEAVY, "grpc", "asyncio"),
     "cluster.config": (*HEAVY, "grpc", "asyncio"),
     "cluster.sources": (*HEAVY, "grpc", "asyncio"),
     "cluster.client": HEAVY,
+    "cluster.bench": HEAVY,
+    **dict.fromkeys((f"cluster.bench.{module}" for module in PURE_BENCH), ACTING),
     "servables": (*HEAVY, "grpc"),
     "servables.batching": (*HEAVY, "grpc"),
     "servables.batching.batch": (*HEAVY, "grpc", "asyncio", "threading"),
@@ -85,6 +102,7 @@ NEVER_LOADS: dict[str, tuple[str, ...]] = {
     "cluster.config": (*HEAVY, "grpc"),
     "cluster.sources": (*HEAVY, "grpc"),
     "cluster.client": HEAVY,
+    "cluster.bench": HEAVY,
     "servables": (*HEAVY, "grpc"),
     "servables.batching": (*HEAVY, "grpc"),
     "servables.json_codec": (*HEAVY, "grpc"),
