@@ -76,7 +76,7 @@ class Point:
 
     @property
     def sent_late(self) -> bool:
-        """Whether requests of an open loop left later than they should, which makes their latencies longer than the server's."""
+        """Whether requests of an open loop left later than they should, which makes their latencies longer than they are."""
         return isinstance(self.load, OpenLoop) and self.sample.late > MAX_LATE_SHARE * self.sample.scheduled
 
 
