@@ -193,6 +193,17 @@ def test_a_server_that_is_not_there_is_told_with_what_may_be_wrong(address: str,
     )
 
 
+@pytest.mark.parametrize("scheme", ["https", "grpcs"])
+def test_a_ca_file_that_is_none_is_told_in_a_line(scheme: str, tmp_path: Path) -> None:
+    (tmp_path / "ca.pem").write_text("none")
+    outcome = bench(f"{scheme}://127.0.0.1:1", "--model=m", "--ca_file", str(tmp_path / "ca.pem"))
+    assert outcome.status in (1, 2)
+    assert outcome.err.startswith(
+        ("aspired: error: the TLS files cannot be used: ", "aspired: error: Cannot connect to grpcs://")
+    )
+    assert outcome.err.count("\n") == 1
+
+
 def test_ctrl_c_shows_what_was_measured_and_leaves_no_process(address: str) -> None:
     command = [sys.executable, "-m", "cluster.main", "bench", address, "--model=half_plus_two"]
     with subprocess.Popen(
