@@ -138,7 +138,7 @@ def test_sends_what_a_file_holds(address: str, tmp_path: Path) -> None:
         (["--model=echo", "--signature_name=int32"], 2, "give one with --shape x:SIZE,SIZE,..."),
         (["--model=half_plus_two", "--shape=z:1"], 2, "--shape=z: the signature has no such input; its inputs are x"),
         (["--model=failing", "--data=zero"], 1, "The first request failed with"),
-        (["--model=hanging", "--timeout_s=0.2"], 1, "The first request failed with DEADLINE_EXCEEDED"),
+        (["--model=hanging", "--timeout_s=2"], 1, "The first request failed with DEADLINE_EXCEEDED"),
         (["--model=half_plus_two", "--input=/no.json"], 2, "--input=/no.json: cannot be read: No such file or directory"),
         (["--model=half_plus_two", "--metrics_url=http://127.0.0.1:1"], 2, "--metrics_url: http://127.0.0.1:1"),
     ],
