@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
     from cluster.bench.generator_process import Destination
     from cluster.bench.load import Load
     from cluster.bench.measurement import Schedule
-    from cluster.bench.preparation import MetricsScraper
+    from cluster.bench.preparation import InputSource, MetricsScraper
     from cluster.bench.report import Report
     from cluster.bench.server_metrics import Series
 
@@ -120,68 +122,65 @@ def bench(shared: HasTerminal, /, **flags: Any) -> int:
 
     Ctrl-C shows what was measured so far.
     """
-    return _run(shared.terminal, **flags)
+    return _run(shared.terminal, _Flags(**flags))
 
 
-def _run(
-    terminal: Terminal,
-    *,
-    url: str,
-    model: str,
-    version: int | None,
-    label: str | None,
-    signature_name: str,
-    concurrency: str | None,
-    request_rate: str | None,
-    arrivals: str,
-    max_in_flight: int,
-    input_file: str | None,
-    shapes: tuple[str, ...],
-    batch_size: int | None,
-    string_length: int,
-    data: str,
-    seed: int,
-    warmup_s: float,
-    duration_s: float | None,
-    stability_percent: float | None,
-    window_s: float | None,
-    max_windows: int | None,
-    latency_budget_ms: float | None,
-    metrics_url: str | None,
-    processes: int,
-    connections: int,
-    timeout_s: float,
-    headers: tuple[str, ...],
-    ca_file: str | None,
-    cert_file: str | None,
-    key_file: str | None,
-    as_json: bool,
-    csv_file: str | None,
-) -> int:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Flags:
+    """The command line as click has read it."""
+
+    url: str
+    model: str
+    version: int | None
+    label: str | None
+    signature_name: str
+    concurrency: str | None
+    request_rate: str | None
+    arrivals: str
+    max_in_flight: int
+    input_file: str | None
+    shapes: tuple[str, ...]
+    batch_size: int | None
+    string_length: int
+    data: str
+    seed: int
+    warmup_s: float
+    duration_s: float | None
+    stability_percent: float | None
+    window_s: float | None
+    max_windows: int | None
+    latency_budget_ms: float | None
+    metrics_url: str | None
+    processes: int
+    connections: int
+    timeout_s: float
+    headers: tuple[str, ...]
+    ca_file: str | None
+    cert_file: str | None
+    key_file: str | None
+    as_json: bool
+    csv_file: str | None
+
+
+def _run(terminal: Terminal, flags: _Flags) -> int:
     # Other commands do not pay for what only this one needs.
-    from cluster.bench.generated_input import Data, InputOptions, parse_shapes
     from cluster.bench.load_test import LoadTest
-    from cluster.bench.preparation import InputSource, MetricsScraper, prepare
+    from cluster.bench.preparation import MetricsScraper, prepare
     from cluster.bench.report import Report
     from cluster.bench_report import print_bench_report, print_progress
     from cluster.client.model_spec import ModelSpec
 
-    schedule = _schedule(warmup_s, duration_s, stability_percent, window_s, max_windows)
-    loads = _loads(concurrency, request_rate, arrivals, max_in_flight, seed)
-    if input_file is not None and shapes:
-        raise ConfigError("--shape is for generated input: leave it out, or --input")
-    options = InputOptions(shapes=parse_shapes(shapes), batch_size=batch_size, string_length=string_length, data=Data(data))
-    destination = _destination(url, headers, (ca_file, cert_file, key_file), timeout_s, connections)
-    spec = _checked(ModelSpec, model, version, label)
-    scraper = MetricsScraper(destination, metrics_url)
-    source = InputSource(file=input_file, signature_name=signature_name, options=options, seed=seed)
+    schedule, loads, source = _schedule(flags), _loads(flags), _source(flags)
+    destination = _destination(flags)
+    spec = _checked(ModelSpec, flags.model, flags.version, flags.label)
+    scraper = MetricsScraper(destination, flags.metrics_url)
     prepared = prepare(destination, spec, source)
-    scrape = _scrape(terminal, scraper, required=metrics_url is not None)
+    scrape = _scrape(terminal, scraper, required=flags.metrics_url is not None)
 
-    test = LoadTest(model, schedule, scrape, lambda progress: print_progress(terminal, progress))
+    test = LoadTest(flags.model, schedule, scrape, lambda progress: print_progress(terminal, progress))
     interrupted = False
     try:
-        test.run(loads, destination, prepared.requests, processes)
+        test.run(loads, destination, prepared.requests, flags.processes)
     except KeyboardInterrupt:
         interrupted = True
     report = Report(
@@ -191,79 +190,80 @@ def _run(
         version=prepared.version,
         input=prepared.input,
         points=test.points,
-        latency_budget_ms=latency_budget_ms,
+        latency_budget_ms=flags.latency_budget_ms,
     )
-    if csv_file is not None:
-        _write(csv_file, report.to_csv())
-    if as_json:
+    if flags.csv_file is not None:
+        _write(flags.csv_file, report.to_csv())
+    if flags.as_json:
         terminal.write(report.to_json())
     elif report.points:
         print_bench_report(terminal, report)
     return INTERRUPTED if interrupted else _status(report)
 
 
-def _schedule(
-    warmup_s: float,
-    duration_s: float | None,
-    stability_percent: float | None,
-    window_s: float | None,
-    max_windows: int | None,
-) -> Schedule:
+def _schedule(flags: _Flags) -> Schedule:
     from cluster.bench.measurement import Schedule
 
-    if duration_s is None:
+    if flags.duration_s is None:
         return Schedule(
-            warmup_s=warmup_s,
-            window_s=window_s or _WINDOW_S,
-            stability_percent=stability_percent or _STABILITY_PERCENT,
-            max_windows=max_windows or _MAX_WINDOWS,
+            warmup_s=flags.warmup_s,
+            window_s=flags.window_s or _WINDOW_S,
+            stability_percent=flags.stability_percent or _STABILITY_PERCENT,
+            max_windows=flags.max_windows or _MAX_WINDOWS,
         )
-    for flag, value in (
-        ("--stability_percent", stability_percent),
-        ("--window_s", window_s),
-        ("--max_windows", max_windows),
-    ):
-        if value is not None:
-            raise ConfigError(f"{flag} looks for stability, which --duration_s does not: leave one out")
-    return Schedule(warmup_s=warmup_s, window_s=duration_s)
+    for flag in ("stability_percent", "window_s", "max_windows"):
+        if getattr(flags, flag) is not None:
+            raise ConfigError(f"--{flag} looks for stability, which --duration_s does not: leave one out")
+    return Schedule(warmup_s=flags.warmup_s, window_s=flags.duration_s)
 
 
-def _loads(concurrency: str | None, request_rate: str | None, arrivals: str, max_in_flight: int, seed: int) -> list[Load]:
+def _loads(flags: _Flags) -> list[Load]:
     from cluster.bench.load import Arrivals, ClosedLoop, OpenLoop
     from cluster.bench.sweep import parse_sweep, parse_whole_sweep
 
-    if request_rate is None:
-        values = parse_whole_sweep("--concurrency", concurrency or DEFAULT_CONCURRENCY)
+    if flags.request_rate is None:
+        values = parse_whole_sweep("--concurrency", flags.concurrency or DEFAULT_CONCURRENCY)
         if max(values) > MAX_CONCURRENCY:
-            raise ConfigError(f"--concurrency={concurrency}: expected at most {MAX_CONCURRENCY}")
+            raise ConfigError(f"--concurrency={flags.concurrency}: expected at most {MAX_CONCURRENCY}")
         return [ClosedLoop(value) for value in values]
-    if concurrency is not None:
+    if flags.concurrency is not None:
         raise ConfigError("--concurrency and --request_rate exclude each other: a loop is closed or open")
+    arrivals = Arrivals(flags.arrivals)
     return [
-        OpenLoop(rate=rate, arrivals=Arrivals(arrivals), max_in_flight=max_in_flight, seed=seed)
-        for rate in parse_sweep("--request_rate", request_rate)
+        OpenLoop(rate=rate, arrivals=arrivals, max_in_flight=flags.max_in_flight, seed=flags.seed)
+        for rate in parse_sweep("--request_rate", flags.request_rate)
     ]
 
 
-def _destination(
-    url: str, headers: tuple[str, ...], pem_files: tuple[str | None, str | None, str | None], timeout_s: float, channels: int
-) -> Destination:
+def _source(flags: _Flags) -> InputSource:
+    from cluster.bench.generated_input import Data, InputOptions, parse_shapes
+    from cluster.bench.preparation import InputSource
+
+    if flags.input_file is not None and flags.shapes:
+        raise ConfigError("--shape is for generated input: leave it out, or --input")
+    options = InputOptions(
+        shapes=parse_shapes(flags.shapes),
+        batch_size=flags.batch_size,
+        string_length=flags.string_length,
+        data=Data(flags.data),
+    )
+    return InputSource(file=flags.input_file, signature_name=flags.signature_name, options=options, seed=flags.seed)
+
+
+def _destination(flags: _Flags) -> Destination:
     from cluster.bench.generator_process import Destination
     from cluster.client.connection_options import ConnectionOptions, TLSConfig
     from cluster.client.target import parse_target
 
-    ca_file, cert_file, key_file = pem_files
-    for flag, file in zip(("--ca_file", "--cert_file", "--key_file"), pem_files, strict=True):
+    files = {"ca_file": flags.ca_file, "cert_file": flags.cert_file, "key_file": flags.key_file}
+    for flag, file in files.items():
         if file is not None and not Path(file).is_file():
-            raise ConfigError(f"{flag}={file}: there is no such file")
+            raise ConfigError(f"--{flag}={file}: there is no such file")
     return Destination(
-        target=_checked(parse_target, url),
-        options=ConnectionOptions(
-            headers=dict(map(_header, headers)),
-            tls=_checked(lambda: TLSConfig(ca_file=ca_file, cert_file=cert_file, key_file=key_file)),
-        ),
-        timeout_s=timeout_s,
-        channels=channels,
+        target=_checked(parse_target, flags.url),
+        options=ConnectionOptions(headers=dict(map(_header, flags.headers)), tls=_checked(partial(TLSConfig, **files))),
+        timeout_s=flags.timeout_s,
+        channels=flags.connections,
     )
 
 

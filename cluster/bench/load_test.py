@@ -53,11 +53,11 @@ class LoadTest:
         measurement = Measurement(self._schedule)
         try:
             before = self._watch(load, measurement, generators)
+            after = self._scrape()
         except BaseException:
             if measurement.begun:
                 self.points.append(Point(load=load, sample=measurement.sample(), interrupted=True))
             raise
-        after = self._scrape()
         self.points.append(
             Point(
                 load=load,

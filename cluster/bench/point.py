@@ -76,7 +76,7 @@ class Point:
 
     @property
     def sent_late(self) -> bool:
-        """Whether requests of an open loop left later than they should, which makes their latencies longer than the server's."""
+        """Whether requests of an open loop left later than they should, which lengthens their latencies."""
         return isinstance(self.load, OpenLoop) and self.sample.late > MAX_LATE_SHARE * self.sample.scheduled
 
 
@@ -85,7 +85,7 @@ def knee(points: Sequence[Point], budget_ms: float | None) -> Point | None:
 
     Without: where the curve of throughput over mean latency is furthest above the straight line between its ends (Kneedle,
     Satopaa et al.), so that further load costs more latency than it brings; the last load while latency has hardly grown. None
-    for fewer than three loads at which something succeeded.
+    for a curve that is nowhere above that line, or has fewer than three loads at which something succeeded.
     """
     if budget_ms is not None:
         return max((point for point in points if point.holds(budget_ms)), key=_throughput, default=None)
@@ -96,7 +96,7 @@ def knee(points: Sequence[Point], budget_ms: float | None) -> Point | None:
     if max(latencies) < KNEE_GROWTH * min(latencies):
         return max(served, key=_throughput)
     heights = [gained - paid for gained, paid in zip(_normalized(throughputs), _normalized(latencies), strict=True)]
-    return served[heights.index(max(heights))]
+    return served[heights.index(max(heights))] if max(heights) > 0 else None
 
 
 def _normalized(values: Sequence[float]) -> list[float]:

@@ -117,6 +117,8 @@ def _metadata(destination: Destination, spec: ModelSpec) -> ModelMetadata:
     except Unavailable as error:
         other = "gRPC port: grpc://HOST:8500" if target.protocol is Protocol.REST else "REST port: http://HOST:8501"
         raise Unavailable(f"{error.message}; is the server running, and is this not its {other}?") from error
+    except OSError as error:
+        raise ConfigError(f"the TLS files cannot be used: {error}; see --ca_file, --cert_file and --key_file") from error
     except NotFound as error:
         raise NotFound(f"{target} does not serve model {spec} ({error.message}): see --model, --version and --label") from error
 

@@ -138,7 +138,7 @@ def test_sends_what_a_file_holds(address: str, tmp_path: Path) -> None:
         (["--model=echo", "--signature_name=int32"], 2, "give one with --shape x:SIZE,SIZE,..."),
         (["--model=half_plus_two", "--shape=z:1"], 2, "--shape=z: the signature has no such input; its inputs are x"),
         (["--model=failing", "--data=zero"], 1, "The first request failed with"),
-        (["--model=hanging", "--timeout_s=0.2"], 1, "The first request failed with DEADLINE_EXCEEDED"),
+        (["--model=hanging", "--timeout_s=2"], 1, "The first request failed with DEADLINE_EXCEEDED"),
         (["--model=half_plus_two", "--input=/no.json"], 2, "--input=/no.json: cannot be read: No such file or directory"),
         (["--model=half_plus_two", "--metrics_url=http://127.0.0.1:1"], 2, "--metrics_url: http://127.0.0.1:1"),
     ],
@@ -191,6 +191,17 @@ def test_a_server_that_is_not_there_is_told_with_what_may_be_wrong(address: str,
     assert outcome.err.endswith(
         f"; is the server running, and is this not its {'gRPC' if 'grpc' in other else 'REST'} port: {other}?\n"
     )
+
+
+@pytest.mark.parametrize("scheme", ["https", "grpcs"])
+def test_a_ca_file_that_is_none_is_told_in_a_line(scheme: str, tmp_path: Path) -> None:
+    (tmp_path / "ca.pem").write_text("none")
+    outcome = bench(f"{scheme}://127.0.0.1:1", "--model=m", "--ca_file", str(tmp_path / "ca.pem"))
+    assert outcome.status in (1, 2)
+    assert outcome.err.startswith(
+        ("aspired: error: the TLS files cannot be used: ", "aspired: error: Cannot connect to grpcs://")
+    )
+    assert outcome.err.count("\n") == 1
 
 
 def test_ctrl_c_shows_what_was_measured_and_leaves_no_process(address: str) -> None:

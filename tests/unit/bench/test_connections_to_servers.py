@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import re
+import ssl
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -24,12 +25,11 @@ from cluster.client.target import Target, parse_target
 from cluster.core.errors import AspiredError, Code
 from servables.signatures import Signature, TensorInfo
 from servables.tensors import DataType
+from tests.fakes.certificates import CertificateAuthority
 from tests.fakes.local_frontend import LocalFrontend, local_frontend
 
 REQUEST = LoadRequest(WireRequest("POST", "/v1/models/m:predict", b'{"instances": [1.0]}'), 1)
 OK = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}"
-
-Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
 class Ends:
@@ -81,10 +81,11 @@ class HttpServer:
 
 
 @asynccontextmanager
-async def http_server(*replies: tuple[bytes, ...] | None) -> AsyncIterator[HttpServer]:
+async def http_server(*replies: tuple[bytes, ...] | None, tls: ssl.SSLContext | None = None) -> AsyncIterator[HttpServer]:
     server = HttpServer(*replies)
-    listener = await asyncio.start_server(server.handle, "127.0.0.1", 0)
-    server.target = parse_target(f"http://127.0.0.1:{listener.sockets[0].getsockname()[1]}/prefix")
+    listener = await asyncio.start_server(server.handle, "127.0.0.1", 0, ssl=tls)
+    scheme = "http" if tls is None else "https"
+    server.target = parse_target(f"{scheme}://127.0.0.1:{listener.sockets[0].getsockname()[1]}/prefix")
     try:
         yield server
     finally:
@@ -92,9 +93,12 @@ async def http_server(*replies: tuple[bytes, ...] | None) -> AsyncIterator[HttpS
 
 
 @asynccontextmanager
-async def slot_to(target: Target, timeout_s: float | None = None) -> AsyncIterator[tuple[Connections, Slot, Ends]]:
+async def slot_to(
+    target: Target, timeout_s: float | None = None, ca_file: Path | None = None
+) -> AsyncIterator[tuple[Connections, Slot, Ends]]:
     ends = Ends()
-    connections = HttpConnections(target, ConnectionOptions(headers={"X-Token": "t"}), [REQUEST], timeout_s)
+    options = ConnectionOptions(headers={"X-Token": "t"}, tls=TLSConfig(ca_file=ca_file))
+    connections = HttpConnections(target, options, [REQUEST], timeout_s)
     try:
         yield connections, connections.slot(ends), ends
     finally:
@@ -159,6 +163,24 @@ async def test_a_server_that_closes_after_its_answer_is_connected_again() -> Non
             slot.send(0)
             assert await ends.next() is None
         assert server.connections == 2
+
+
+async def test_tls_trusts_the_authority_that_is_named_and_no_other(tmp_path: Path) -> None:
+    authority, other = CertificateAuthority(), CertificateAuthority()
+    certificate = authority.issue("server")
+    for name, text in (("ca", authority.cert), ("other", other.cert), ("pair", certificate.cert + certificate.key)):
+        (tmp_path / name).write_text(text)
+    tls = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    tls.load_cert_chain(tmp_path / "pair")
+    async with http_server((OK,), tls=tls) as server:
+        async with slot_to(server.target, ca_file=tmp_path / "other") as (_, slot, ends):
+            slot.send(0)
+            error = await ends.next()
+            assert error is not None
+            assert "certificate verify failed" in error.message
+        async with slot_to(server.target, ca_file=tmp_path / "ca") as (_, slot, ends):
+            slot.send(0)
+            assert await ends.next() is None
 
 
 @pytest.mark.parametrize("scheme", ["http", "https", "grpc"])

@@ -38,6 +38,11 @@ def test_the_knee_of_a_server_whose_throughput_keeps_growing_slower_than_its_lat
     assert knee(sweep, None) is sweep[2]
 
 
+def test_a_curve_without_a_bend_has_no_knee() -> None:
+    sweep = [closed(count, a_sample([latency] * count)) for count, latency in ((100, 1.0), (150, 5.0), (300, 9.0))]
+    assert knee(sweep, None) is None
+
+
 def test_while_latency_has_hardly_grown_the_last_load_is_still_below_the_knee() -> None:
     sweep = [opened(rate, a_sample([latency] * rate)) for rate, latency in ((100, 0.39), (500, 0.3), (900, 0.41))]
     assert knee(sweep, None) is sweep[2]
