@@ -1,9 +1,12 @@
 """Where the microseconds of a request go, stage by stage, of one request in so many.
 
-    frontend    decode --> gather --> replica --------------> encode
+    frontend    decode --> gather --> replica -----------------------> encode
     replica                           replica_queue --> replica_run
 
-What `replica` takes beyond the two stages in it is the way there and back.
+decode: from the request's bytes to arrays, checks included. gather: waiting in the frontend for the next frame to leave.
+replica: from the frame's departure to the reply; what it takes beyond the two stages in it is the way there and back.
+replica_queue: waiting in the replica for a thread or a batch. replica_run: the model's run, of the whole batch where there is
+one. encode: from arrays to the answer's bytes.
 """
 
 from __future__ import annotations
@@ -13,19 +16,7 @@ import threading
 from cluster.core import metric_catalog as catalog
 from cluster.core.metrics import Histogram, MetricCells
 
-DECODE = "decode"
-"""From a request's bytes to arrays, checks included."""
-GATHER = "gather"
-"""Waiting in the frontend for the next frame to leave."""
-REPLICA = "replica"
-"""From the frame's departure to the reply."""
-REPLICA_QUEUE = "replica_queue"
-"""Waiting in the replica for a thread or a batch."""
-REPLICA_RUN = "replica_run"
-"""The model's run, of the whole batch where there is one."""
-ENCODE = "encode"
-"""From arrays to the answer's bytes."""
-STAGES = (DECODE, GATHER, REPLICA, REPLICA_QUEUE, REPLICA_RUN, ENCODE)
+DECODE, GATHER, REPLICA, REPLICA_QUEUE, REPLICA_RUN, ENCODE = catalog.STAGES
 
 SAMPLED_EVERY = 16
 """Timing each stage of each request would cost about a tenth of what it tells of."""

@@ -83,7 +83,9 @@ class MetricsScraper:
         finally:
             transport.close()
         if isinstance(outcome.error, NotFound):
-            raise NotFound(f"there are no metrics at {self._target}{self._path}")
+            raise NotFound(
+                f"there are no metrics at {self._target}{self._path}; start the server with --monitoring_config_file"
+            )
         if outcome.error is not None:
             raise error_for(outcome.error.code, f"{self._target}{self._path}: {outcome.error.message}")
         return read_series(outcome.body.decode(errors="replace"))

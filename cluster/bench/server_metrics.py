@@ -11,13 +11,10 @@ from cluster.core import metric_catalog as catalog
 from cluster.core.errors import DataLoss
 
 METRICS_PATH = "/monitoring/prometheus/metrics"
-STAGE_LATENCY = "aspired_stage_latency"
 
 Series: TypeAlias = dict[str, float]
 """A series as the text names it, labels and all, and its value; of histograms the sums and counts."""
 
-# The way of a request, what is within a stage after it. Others follow in the order of the text.
-_STAGES = ("decode", "gather", "replica", "replica_queue", "replica_run", "encode")
 _LABEL = re.compile(r'([A-Za-z_]\w*)="((?:[^"\\]|\\.)*)"')
 
 
@@ -104,9 +101,10 @@ def _unescaped(value: str) -> str:
 
 
 def _own_stages(spent: _Spent, model: str) -> Iterator[Stage]:
-    names = spent.values_of(f"{STAGE_LATENCY}_count", "stage")
-    for name in sorted(names, key=lambda name: _STAGES.index(name) if name in _STAGES else len(_STAGES)):
-        count, mean_us = spent.mean(STAGE_LATENCY, model_name=model, stage=name)
+    names = spent.values_of(f"{catalog.STAGE_LATENCY.name}_count", "stage")
+    known = [name for name in catalog.STAGES if name in names]
+    for name in (*known, *(name for name in names if name not in known)):
+        count, mean_us = spent.mean(catalog.STAGE_LATENCY.name, model_name=model, stage=name)
         if count:
             yield Stage(name, mean_us)
 

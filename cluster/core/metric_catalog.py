@@ -6,7 +6,7 @@ from cluster.core.metrics import Kind, Metric, exponential
 
 # TensorFlow's own choice of buckets, in microseconds, in microseconds, and in rows.
 _LATENCY = exponential(10, 1.8, 33)
-_STAGES = exponential(1, 1.5, 42)
+_STAGE_MICROS = exponential(1, 1.5, 42)
 _QUEUING = exponential(100, 1.2, 52)
 _SIZES = exponential(1, 2, 14)
 _SECONDS = exponential(0.01, 2, 16)
@@ -85,9 +85,11 @@ FRAME_BYTES = _histogram(
 FRAME_CALLS = _histogram(
     "aspired_frame_calls", _SIZES, "channel", help="Requests that went to a replica in one frame, by lane or Serve handle."
 )
+STAGES = ("decode", "gather", "replica", "replica_queue", "replica_run", "encode")
+"""On the way of a request, what is within a stage after it (`servables.stage_metrics`)."""
 STAGE_LATENCY = _histogram(
     "aspired_stage_latency",
-    _STAGES,
+    _STAGE_MICROS,
     "model_name",
     "stage",
     help="Microseconds of the stages of one request in sixteen: decode, gather (waiting for a frame), replica, encode; within "

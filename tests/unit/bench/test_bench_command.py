@@ -98,7 +98,7 @@ def test_tells_the_servers_view_where_its_metrics_are(frontend: LocalFrontend, a
     outcome = bench(address, "--model=half_plus_two", "--concurrency=1", "--json", *flags, *SHORT)
     (point,) = outcome.points
     assert point["server"]["request_us"] > 0
-    assert list(point["server"]["stages_us"]) == ["codec", "hop"]  # a local channel counts no runs
+    assert list(point["server"]["stages_us"]) == ["decode", "gather", "replica", "encode"]  # there is no replica to tell more
 
 
 def test_people_get_progress_and_tables_and_a_file_if_they_want(address: str, tmp_path: Path) -> None:

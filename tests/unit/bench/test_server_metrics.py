@@ -5,10 +5,8 @@ import pytest
 from cluster.bench.server_metrics import Breakdown, Stage, breakdown, read_series
 from cluster.core import metric_catalog as catalog
 from cluster.core.errors import DataLoss
-from cluster.core.metrics import Kind, Metric, MetricCells
+from cluster.core.metrics import MetricCells
 from cluster.core.prometheus_text import prometheus_text
-
-STAGE = Metric("aspired_stage_latency", Kind.HISTOGRAM, ("model_name", "stage"), (10, 1000))
 
 
 class Server:
@@ -31,11 +29,11 @@ class Server:
         self.cells.histogram(catalog.PROCESSED_BATCH_SIZE).observe(rows)
 
     def stage(self, name: str, micros: float, model: str = "m") -> None:
-        self.cells.histogram(STAGE, model, name).observe(micros)
+        self.cells.histogram(catalog.STAGE_LATENCY, model, name).observe(micros)
 
     def text(self) -> str:
         self.cells.forget_reports()
-        return prometheus_text((*catalog.METRICS, STAGE), self.cells.changes())
+        return prometheus_text(catalog.METRICS, self.cells.changes())
 
 
 def between(before: Server | None, after: Server, model: str = "m") -> Breakdown | None:
