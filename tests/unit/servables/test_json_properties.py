@@ -17,7 +17,7 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
 from cluster.core.errors import AspiredError, InvalidArgument
-from servables.json_codec import PredictBody, encode_predictions, predict_body
+from servables.json_codec import PredictBody, encode_predictions, number_arrays, predict_body
 from servables.json_codec.decimals import decimal_json, float32_texts, float64_texts
 from servables.json_codec.document import read_object
 from servables.json_codec.reader import read
@@ -81,6 +81,51 @@ def predict_bodies(draw: st.DrawFn) -> tuple[bytes, dict[str, TensorInfo]]:
     return json.dumps(body, ensure_ascii=draw(st.booleans())).encode(), inputs
 
 
+@st.composite
+def number_bodies(draw: st.DrawFn) -> tuple[bytes, dict[str, TensorInfo]]:
+    """Numbers in all spellings and dense lists of them, sometimes with a flaw, in all layouts of a body."""
+    spellings = draw(st.sampled_from([integers.map(str), decimal_texts, decimal_texts | integers.map(str)]))
+    number = spellings | st.sampled_from(
+        ["-0", "-0.0", "1e38", "1e39", "1e999", "NaN", "-Infinity", "01", "true", '"1,2"', "{}"]
+    )
+    leaf = number if draw(st.integers(0, 5)) == 0 else spellings
+    separator = draw(st.sampled_from([",", ", ", " ,\n"]))
+
+    def build(shape: list[int]) -> str:
+        flaw = draw(st.integers(0, 80)) == 0
+        if not shape or flaw:
+            return draw(leaf)
+        size = shape[0] + (draw(st.integers(0, 60)) == 0)
+        return "[" + separator.join([build(shape[1:]) for _ in range(size)]) + "]"
+
+    def tensor() -> str:
+        return build(draw(st.lists(st.integers(0, 4), max_size=4)))
+
+    def named() -> str:
+        return "{" + separator.join(f'"{alias}" : {tensor()}' for alias in draw(st.permutations(aliases))) + "}"
+
+    aliases = draw(st.lists(st.sampled_from(["x", "y", "b64", "taken out: 0", "\\u0078"]), min_size=1, max_size=2, unique=True))
+    inputs = {alias.replace("\\u0078", "x"): TensorInfo(alias, draw(st.sampled_from(DTYPES)), None) for alias in aliases}
+    layout = draw(st.integers(0, 3))
+    if layout == 0:
+        member = f'"instances": {tensor()}'
+    elif layout == 1:
+        member = f'"instances": [{separator.join(named() for _ in range(draw(st.integers(1, 3))))}]'
+    else:
+        member = f'"inputs":{named() if layout == 2 else tensor()}'
+    others = [
+        '"signature_name": ""',
+        '"signature_name": "taken out: 0"',
+        '"more": [1, 2]',
+        '"a\\"b": 1',
+        member,
+        '"signature_name": [1]',
+    ]
+    members = [member, *draw(st.lists(st.sampled_from(others), max_size=2))]
+    body = "{" + separator.join(draw(st.permutations(members))) + "}" + draw(st.sampled_from(["", " ", "]", "\0", "\n}"]))
+    return body.encode(), inputs
+
+
 @untimed
 @given(documents, st.booleans())
 def test_reader_agrees_with_orjson(document: Any, ensure_ascii: bool) -> None:
@@ -142,16 +187,20 @@ def test_dense_array_is_what_the_values_one_by_one_are(value: Any, dtype: DataTy
         assert_identical(quick, to_array(values, shape, dtype))
 
 
-@untimed
-@given(predict_bodies())
+@settings(deadline=None, max_examples=400)
+@given(predict_bodies() | number_bodies())
 def test_quick_and_exact_decoding_agree(request: tuple[bytes, dict[str, TensorInfo]]) -> None:
     body, inputs = request
     quick = outcome_of(lambda: PredictBody.parse(body).decode(inputs, ""))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(number_arrays, "MIN_BYTES", 1)
+        arrays_apart = outcome_of(lambda: PredictBody.parse(body).decode(inputs, ""))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(predict_body, "dense_array", lambda value, dtype: None)
         patch.setattr("servables.json_codec.document.orjson.loads", refuse)
         exact = outcome_of(lambda: PredictBody.parse(body).decode(inputs, ""))
     assert quick == exact
+    assert arrays_apart == exact
 
 
 @untimed
