@@ -293,7 +293,7 @@ def outcome_of(action: Callable[[], Any]) -> str:
     if isinstance(value, dict):
         return repr(
             [
-                (name, getattr(content, "dtype", None), getattr(content, "shape", None), repr(content))
+                (name, content.dtype, content.shape, content.tolist()) if isinstance(content, np.ndarray) else (name, content)
                 for name, content in value.items()
             ]
         )
