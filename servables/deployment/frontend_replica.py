@@ -18,6 +18,7 @@ from cluster.core.acknowledgements import FrontendReport
 from cluster.core.errors import AspiredError, Status
 from cluster.core.metrics import CellKey, Value
 from cluster.core.serving_map import Epoch, ServableEntry, ServingMap
+from servables.allocator import keep_freed_memory
 from servables.deployment.handle_channel import HandleChannel
 from servables.deployment.process_priority import take_raylets_priority
 from servables.deployment.serve_applications import SERVE_ENVIRONMENT, ServeApplications
@@ -71,6 +72,7 @@ class FrontendReplica:
     ) -> None:
         import ray  # the context of this process, not of the one that pickled the class
 
+        keep_freed_memory()
         configure_logging(logs)
         self._manager = manager
         self._drain_timeout_s = drain_timeout_s

@@ -25,6 +25,7 @@ from cluster.core.metrics import MetricCells
 from cluster.core.replica_report import ReplicaDirective, ReplicaPhase, ReplicaReport
 from cluster.core.resources import ReplicaResources, Slot
 from cluster.core.serving_map import Lane
+from servables.allocator import keep_freed_memory
 from servables.call import Reply
 from servables.deployment.gated_runner import GatedRunner
 from servables.deployment.process_priority import take_raylets_priority
@@ -88,6 +89,7 @@ class VersionReplica:
     async def __init__(self, spec: ReplicaSpec, *_others: Any) -> None:  # type: ignore[misc]  # Serve awaits it
         import ray  # the context of this process, not of the one that pickled the class
 
+        keep_freed_memory()
         configure_logging(spec.logs)
         self._spec = spec
         self._replica_id = serve.get_replica_context().replica_id.unique_id

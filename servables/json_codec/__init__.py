@@ -1,6 +1,7 @@
 """TF Serving's REST bodies: JSON to tensors and back, byte for byte as its json_tensor.cc does.
 
     request   document -- reader            one JSON object: orjson, or the exact reader behind it
+              number_arrays                    its large lists of numbers, by simdjson
               predict_body -- tensor_values    `instances` / `inputs` -> arrays
               examples                         `examples` / `context` -> serialized tf.Examples
     reply     predictions, replies          arrays and results -> text

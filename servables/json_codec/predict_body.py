@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from cluster.core.errors import AspiredError, InvalidArgument
 from servables.json_codec.base64_objects import is_base64_object
-from servables.json_codec.document import read_object, read_signature_name
+from servables.json_codec.document import SIGNATURE_NAME, read_object, read_object_of_arrays, read_signature_name
 from servables.json_codec.quotation import quoted
 from servables.json_codec.reader import JsonValue
 from servables.json_codec.tensor_values import Shape, dense_array, read_tensor, to_array
@@ -33,11 +34,16 @@ class PredictBody:
 
     signature_name: str
     """"" when the body names none."""
-    _document: dict[str, JsonValue]
+    _document: dict[str, Any]
+    _body: bytes = b""
+    """What was parsed, if the document holds NumberArrays."""
 
     @classmethod
     def parse(cls, body: bytes) -> PredictBody:
         """Raises InvalidArgument: malformed JSON, not an object, a `signature_name` that is not a string."""
+        document = read_object_of_arrays(body)
+        if document is not None and type(signature_name := document.get(SIGNATURE_NAME, "")) is str:
+            return cls(signature_name, document, body)
         document = read_object(body)
         return cls(read_signature_name(document), document)
 
@@ -54,22 +60,53 @@ class PredictBody:
         """
         if not inputs:
             raise InvalidArgument(f"Failed to get input map for signature: {signature_name or 'DEFAULT'}")
-        document = self._document
-        if _INSTANCES in document:
-            instances = document[_INSTANCES]
-            if _INPUTS in document:
-                raise self._format_error("Not formatted correctly expecting only one of 'inputs' or 'instances' keys to exist ")
-            if type(instances) is not list:
-                raise self._format_error("Expecting 'instances' to be an list/array")
-            if not instances:
-                raise self._format_error("No values in 'instances' array")
-            return _decode_instances(instances, inputs)
-        if _INPUTS in document:
-            return _decode_inputs(document[_INPUTS], inputs)
-        raise InvalidArgument("Missing 'inputs' or 'instances' key")
+        if not self._body:
+            return _decode_document(self._document, inputs)
+        arrays = _decode_arrays(self._document, inputs)
+        # What is not plainly right is read again, value by value.
+        return _decode_document(read_object(self._body), inputs) if arrays is None else arrays
 
-    def _format_error(self, problem: str) -> InvalidArgument:
-        return InvalidArgument(f"JSON Value: {quoted(self._document)} {problem}")
+
+def _decode_arrays(document: dict[str, Any], inputs: Mapping[str, TensorInfo]) -> Arrays | None:
+    """As `_decode_document`, with NumberArrays in the document; None unless all is well."""
+    if (_INSTANCES in document) == (_INPUTS in document):
+        return None
+    if _INSTANCES in document:
+        rows = document[_INSTANCES]
+        if type(rows) is list:
+            return _decode_columns(rows, inputs) if rows and _is_named(rows[0]) else None
+        named = dict.fromkeys(inputs, rows) if type(rows) is np.ndarray and len(inputs) == 1 else {}
+    else:
+        value = document[_INPUTS]
+        named = value if _is_named(value) else dict.fromkeys(inputs, value) if len(inputs) == 1 else {}
+    arrays: Arrays = {}
+    for alias, info in inputs.items():
+        tensor = dense_array(named[alias], info.dtype) if alias in named else None
+        if tensor is None:
+            return None
+        arrays[alias] = tensor
+    return arrays
+
+
+def _decode_document(document: dict[str, JsonValue], inputs: Mapping[str, TensorInfo]) -> Arrays:
+    if _INSTANCES in document:
+        instances = document[_INSTANCES]
+        if _INPUTS in document:
+            raise _format_error(
+                document, "Not formatted correctly expecting only one of 'inputs' or 'instances' keys to exist "
+            )
+        if type(instances) is not list:
+            raise _format_error(document, "Expecting 'instances' to be an list/array")
+        if not instances:
+            raise _format_error(document, "No values in 'instances' array")
+        return _decode_instances(instances, inputs)
+    if _INPUTS in document:
+        return _decode_inputs(document[_INPUTS], inputs)
+    raise InvalidArgument("Missing 'inputs' or 'instances' key")
+
+
+def _format_error(document: dict[str, JsonValue], problem: str) -> InvalidArgument:
+    return InvalidArgument(f"JSON Value: {quoted(document)} {problem}")
 
 
 def _decode_instances(instances: list[JsonValue], inputs: Mapping[str, TensorInfo]) -> Arrays:

@@ -24,15 +24,16 @@ from servables.tensors import DataType, string_array
 
 Shape = tuple[int, ...]
 
-_MAX_RANK = 31  # with a batch dimension added, what a NumPy 1 array can have; TensorFlow's own limit is 254
+MAX_RANK = 31  # with a batch dimension added, what a NumPy 1 array can have; TensorFlow's own limit is 254
 _LIST = {list}
+_ARRAY = {np.ndarray}
 _INT = frozenset({int})
 _NUMBER = frozenset({int, float})
 
 
 @dataclass(frozen=True, slots=True)
 class _Numbers:
-    """The JSON numbers that a type takes.
+    """The JSON numbers that a type takes, one by one or as a NumberArray (`servables.json_codec.number_arrays`).
 
     `typecode` is that of the C array they are converted in, which checks the range: 32 bits for the narrow integers too,
     which then lose their upper bits, as in TF Serving. Doubles out of a float's range become infinite.
@@ -55,6 +56,16 @@ class _Numbers:
         """Raises OverflowError for an integer out of range."""
         return np.asarray(array(self.typecode, values)).astype(self.dtype, copy=False)
 
+    def convert(self, numbers: NDArray[Any]) -> NDArray[Any] | None:
+        """As `to_array`, but None where that or `accepts` would refuse."""
+        if self.kinds == _NUMBER:
+            with np.errstate(over="ignore"):
+                return numbers.astype(np.float64, copy=False).astype(self.dtype, copy=False)
+        limits = np.iinfo(self.typecode)
+        if numbers.dtype != np.int64 or int(numbers.min()) < limits.min or int(numbers.max()) > limits.max:
+            return None
+        return numbers.astype(self.dtype, copy=False)
+
 
 _NUMBERS = {
     DataType.DT_FLOAT: _Numbers(_NUMBER, "f", np.float32),
@@ -71,8 +82,14 @@ _STRING_KINDS = {str, dict}
 _BOOL_KINDS = {bool}
 
 
-def dense_array(value: JsonValue, dtype: DataType) -> NDArray[Any] | None:
-    """The tensor that `value` is, or None when it is not one: `read_tensor` then says why."""
+def dense_array(value: JsonValue | NDArray[Any], dtype: DataType) -> NDArray[Any] | None:
+    """The tensor that `value` is, or None when it is not one: `read_tensor` then says why.
+
+    Numbers may come as a NumberArray, or in a list of them; those `read_tensor` does not know.
+    """
+    if isinstance(value, np.ndarray):
+        numbers = _NUMBERS.get(dtype)
+        return None if numbers is None else numbers.convert(value)
     level: list[JsonValue]
     if type(value) is list:
         level = value
@@ -80,7 +97,7 @@ def dense_array(value: JsonValue, dtype: DataType) -> NDArray[Any] | None:
         kinds = set(map(type, level))
         while kinds == _LIST:
             sizes = set(map(len, level))  # type: ignore[arg-type]
-            if len(sizes) > 1 or len(shape) == _MAX_RANK:
+            if len(sizes) > 1 or len(shape) == MAX_RANK:
                 return None
             shape.append(sizes.pop())
             level = list(chain.from_iterable(level))  # type: ignore[arg-type]
@@ -92,6 +109,8 @@ def dense_array(value: JsonValue, dtype: DataType) -> NDArray[Any] | None:
 
     numbers = _NUMBERS.get(dtype)
     if numbers is not None:
+        if kinds == _ARRAY:
+            return _stack(level, numbers)
         if not kinds <= numbers.kinds:
             return None
         try:
@@ -116,8 +135,8 @@ def read_tensor(value: JsonValue, dtype: DataType) -> tuple[Shape, list[Any]]:
     Raises InvalidArgument (ragged, wrong type, bad base64) or Unimplemented (a type that JSON has no values for).
     """
     shape = _shape_of_first_elements(value)
-    if len(shape) > _MAX_RANK:
-        raise InvalidArgument(f"Lists are nested {len(shape)} deep, tensors have at most {_MAX_RANK} dimensions")
+    if len(shape) > MAX_RANK:
+        raise InvalidArgument(f"Lists are nested {len(shape)} deep, tensors have at most {MAX_RANK} dimensions")
     values: list[Any] = []
     _fill(value, 0, shape, dtype, values)
     return shape, values
@@ -133,6 +152,14 @@ def to_array(values: Sequence[Any], shape: Shape, dtype: DataType) -> NDArray[An
     if dtype is DataType.DT_BOOL:
         return np.array(values, dtype=np.bool_).reshape(shape)
     raise _unsupported([], dtype)
+
+
+def _stack(rows: Sequence[Any], numbers: _Numbers) -> NDArray[Any] | None:
+    shapes = {row.shape for row in rows}
+    if len(shapes) > 1 or len(shapes.pop()) == MAX_RANK:
+        return None
+    converted = [numbers.convert(row) for row in rows]
+    return None if any(row is None for row in converted) else np.stack(converted)  # type: ignore[arg-type]
 
 
 def _shape_of_first_elements(value: JsonValue) -> Shape:

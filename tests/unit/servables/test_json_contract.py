@@ -18,6 +18,7 @@ from servables.json_codec import (
     encode_classifications,
     encode_predictions,
     encode_regressions,
+    number_arrays,
 )
 from servables.signatures import TensorInfo
 from servables.tensors import DataType
@@ -32,8 +33,10 @@ def cases(*files: str) -> pytest.MarkDecorator:
     return pytest.mark.parametrize("case", found, ids=[case["name"] for case in found])
 
 
+@pytest.mark.parametrize("min_array_bytes", [number_arrays.MIN_BYTES, 1], ids=["", "arrays apart"])
 @cases("parse_errors", "predict_requests", "predict_errors")
-def test_predict_request(case: Case) -> None:
+def test_predict_request(case: Case, min_array_bytes: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(number_arrays, "MIN_BYTES", min_array_bytes)
     if "error" in case:
         with pytest.raises(AspiredError) as caught:
             decode(case)

@@ -17,7 +17,7 @@ from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
 from cluster.core.errors import AspiredError, InvalidArgument
-from servables.json_codec import PredictBody, encode_predictions, predict_body
+from servables.json_codec import PredictBody, encode_predictions, number_arrays, predict_body
 from servables.json_codec.decimals import decimal_json, float32_texts, float64_texts
 from servables.json_codec.document import read_object
 from servables.json_codec.reader import read
@@ -45,6 +45,7 @@ DTYPES = [
 INT_EDGES = [sign * (1 << bits) + offset for bits in (7, 8, 15, 31, 32, 63, 64) for sign in (-1, 1) for offset in (-1, 0, 1)]
 
 decimal_texts = st.from_regex(r"-?(0|[1-9][0-9]{0,24})(\.[0-9]{1,25})?([eE][+-]?[0-9]{1,3})?", fullmatch=True)
+short_decimal_texts = st.from_regex(r"-?(0|[1-9][0-9]{0,9})(\.[0-9]{1,9})?([eE][+-]?[0-3]?[0-9])?", fullmatch=True)
 strings = st.text() | st.sampled_from(["b64", ":", "instances", "a:b", '"', "\\u003a"])
 base64_objects = st.builds(lambda text: {"b64": text}, st.sampled_from(["aGk=", "aGk", " aG k=", "a", "*", "é"]) | strings)
 integers = st.integers() | st.sampled_from(INT_EDGES) | st.integers(-3, 300)
@@ -79,6 +80,45 @@ def predict_bodies(draw: st.DrawFn) -> tuple[bytes, dict[str, TensorInfo]]:
     else:
         body = {"inputs": draw(named | tensor_values())}
     return json.dumps(body, ensure_ascii=draw(st.booleans())).encode(), inputs
+
+
+@st.composite
+def number_bodies(draw: st.DrawFn) -> tuple[bytes, dict[str, TensorInfo]]:
+    """Numbers in all spellings and dense lists of them, sometimes with a flaw, in all layouts of a body."""
+    flawed = draw(st.integers(0, 2)) == 0
+    spellings = draw(st.sampled_from([integers.map(str), short_decimal_texts, short_decimal_texts | st.just("-0")]))
+    flaws = st.sampled_from(["1e39", "1e999", "NaN", "-Infinity", "01", "true", '"1,2"', "{}", "[]"])
+    leaf = st.one_of(*[spellings] * 9, flaws) if flawed else spellings
+    separator = draw(st.sampled_from([",", ", ", " ,\n"]))
+
+    def build(shape: list[int]) -> str:
+        if not shape or (flawed and draw(st.integers(0, 40)) == 0):
+            return draw(leaf)
+        size = shape[0] + (flawed and draw(st.integers(0, 20)) == 0)
+        return "[" + separator.join([build(shape[1:]) for _ in range(size)]) + "]"
+
+    def tensor() -> str:
+        return build(draw(st.lists(st.integers(0 if flawed else 1, 4), min_size=1, max_size=4)))
+
+    def named() -> str:
+        return "{" + separator.join(f'"{alias}" : {tensor()}' for alias in draw(st.permutations(aliases))) + "}"
+
+    aliases = draw(st.lists(st.sampled_from(["x", "y", "b64"]), min_size=1, max_size=2, unique=True))
+    inputs = {
+        alias: TensorInfo(alias, draw(st.sampled_from([*DTYPES, *[DataType.DT_FLOAT, DataType.DT_DOUBLE] * 6])), None)
+        for alias in aliases
+    }
+    layout = draw(st.integers(0, 3))
+    if layout == 0:
+        member = f'"instances": {tensor()}'
+    elif layout == 1:
+        member = f'"instances": [{separator.join(named() for _ in range(draw(st.integers(1, 3))))}]'
+    else:
+        member = f'"inputs":{named() if layout == 2 else tensor()}'
+    others = ['"signature_name": "s"', '"more": [1, 2]', '"signature_name": [1]', '"a\\"b": 1', '"taken out: 0": 1', member]
+    members = [member, *draw(st.lists(st.sampled_from(others[: 6 if flawed else 2]), max_size=1))]
+    end = draw(st.sampled_from(["}", "} ", "}]", "}\0", "\n}\n}"])) if flawed else "}"
+    return f"{{{separator.join(draw(st.permutations(members)))}{end}".encode(), inputs
 
 
 @untimed
@@ -142,16 +182,20 @@ def test_dense_array_is_what_the_values_one_by_one_are(value: Any, dtype: DataTy
         assert_identical(quick, to_array(values, shape, dtype))
 
 
-@untimed
-@given(predict_bodies())
+@settings(deadline=None, max_examples=400)
+@given(predict_bodies() | number_bodies())
 def test_quick_and_exact_decoding_agree(request: tuple[bytes, dict[str, TensorInfo]]) -> None:
     body, inputs = request
     quick = outcome_of(lambda: PredictBody.parse(body).decode(inputs, ""))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(number_arrays, "MIN_BYTES", 1)
+        arrays_apart = outcome_of(lambda: PredictBody.parse(body).decode(inputs, ""))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(predict_body, "dense_array", lambda value, dtype: None)
         patch.setattr("servables.json_codec.document.orjson.loads", refuse)
         exact = outcome_of(lambda: PredictBody.parse(body).decode(inputs, ""))
     assert quick == exact
+    assert arrays_apart == exact
 
 
 @untimed
@@ -249,7 +293,7 @@ def outcome_of(action: Callable[[], Any]) -> str:
     if isinstance(value, dict):
         return repr(
             [
-                (name, getattr(content, "dtype", None), getattr(content, "shape", None), repr(content))
+                (name, content.dtype, content.shape, content.tolist()) if isinstance(content, np.ndarray) else (name, content)
                 for name, content in value.items()
             ]
         )
