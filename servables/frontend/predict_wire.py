@@ -184,12 +184,13 @@ def _layout(head: bytes) -> _Layout | None:
     shape = tuple(dim.size for dim in tensor.tensor_shape.dim)
     if tensor.tensor_shape.unknown_rank or len(shape) > _MAX_RANK or any(size <= 0 for size in shape):
         return None
+    # Over a client's bytes an array of strings would be an array of pointers that the client has chosen.
     if head[1] > 0x7F or tensor.dtype not in _DATA_TYPES or tensor.dtype == DataType.DT_STRING:
         return None
     dtype = DataType(tensor.dtype)
     numpy_type = to_numpy(dtype)
-    # Of the typed fields only real numbers: a boolean may come as any number, and half a complex one is dropped.
-    tags = (_CONTENT, _PACKED[dtype]) if numpy_type.kind == "f" and dtype in _PACKED else (_CONTENT,)
+    # A boolean may come as any number, whose bytes are no array's.
+    tags = (_CONTENT, _PACKED[dtype]) if dtype in _PACKED and dtype is not DataType.DT_BOOL else (_CONTENT,)
     return _Layout(shape, numpy_type, math.prod(shape) * numpy_type.itemsize, tags)
 
 
@@ -210,7 +211,7 @@ def _name(encoded: bytes) -> str:
 def _tensor_pieces(array: Array, dtype: DataType, as_content: bool) -> tuple[bytes, Buffer]:
     """A TensorProto's bytes: what says its type, shape and size, and its values."""
     tag = _CONTENT if as_content and dtype is not DataType.DT_STRING else _PACKED.get(dtype)
-    if tag is None or not array.size:
+    if tag is None:
         return b"", bytes(array_to_tensor(array, dtype, as_content=as_content).SerializeToString())
     array = np.asarray(array, to_numpy(dtype))
     return _tensor_head(dtype, array.shape, tag, array.nbytes), _raw_bytes(array)

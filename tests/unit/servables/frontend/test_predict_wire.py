@@ -19,7 +19,7 @@ from cluster.core.servable_id import ServableId
 from cluster.protos import PredictRequest, PredictResponse, TensorProto
 from servables.frontend.inference import ModelSpec, Prediction
 from servables.frontend.predict_wire import PredictFields, input_array, read_predict_request, write_predict_response
-from servables.proto_codec import array_to_tensor, tensor_to_array
+from servables.proto_codec import array_to_tensor, tensor_to_array, varint
 from servables.signatures import Signature, TensorInfo
 from servables.tensors import DataType, from_numpy, string_array, to_numpy
 
@@ -158,6 +158,45 @@ def test_a_field_that_comes_twice_is_what_the_message_makes_of_it(twice: bytes) 
     fields = read_predict_request(twice)
     if fields is not None:
         assert_says(fields, PredictRequest.FromString(twice))
+
+
+def of_tensor(encoded: bytes) -> bytes:
+    """A request with this TensorProto as its input `x`, and a field behind it."""
+    entry = b"\x0a\x01x\x12" + varint(len(encoded)) + encoded
+    return b"\x0a\x03\x0a\x01m\x12" + varint(len(entry)) + entry + b"\x1a\x08" + b"y" * 8
+
+
+FLOAT, SCALAR, ONE = b"\x08\x01", b"\x12\x00", b"\x12\x04\x12\x02\x08\x01"
+PACKED = b"\x2a\x04\x00\x00\x80\x3f"
+MINUS_ONE = b"\x12\x0b\x08" + b"\xff" * 9 + b"\x01"
+HUGE = b"\x12\x06\x08\x80\x80\x80\x80\x40"
+
+
+@pytest.mark.parametrize(
+    "encoded",
+    [
+        # A dtype of two bytes: the shape is not where it usually is, and a value lies before the run.
+        pytest.param(b"\x08\x81\x12" + FLOAT + SCALAR + b"\x2d\x00\x00\x00\x40" + PACKED, id="a long dtype"),
+        pytest.param(b"\x08\x0a" + ONE + b"\x5a\x01\x02", id="a boolean of 2"),
+        pytest.param(b"\x08\x07" + ONE + b"\x22\x08\x07" + b"s" * 7, id="a string in eight bytes of content"),
+        pytest.param(FLOAT + b"\x12\x02\x18\x01" + PACKED, id="unknown rank"),
+        pytest.param(FLOAT + ONE + PACKED + b"\x08\x03", id="another dtype behind the values"),
+        pytest.param(FLOAT + ONE + b"\x22" + PACKED[1:] + b"\x22\x04\x00\x00\x00\x40", id="content twice"),
+        pytest.param(FLOAT + ONE + PACKED[:-2], id="values that end behind the tensor"),
+        pytest.param(FLOAT + b"\x12\x1a" + MINUS_ONE * 2 + PACKED, id="-1 by -1"),
+        pytest.param(FLOAT + b"\x12\x14\x12\x02\x08\x00" + HUGE * 2 + b"\x22\x00", id="a zero next to huge sizes"),
+    ],
+)
+def test_a_tensor_that_only_looks_usual_is_what_its_message_says(encoded: bytes) -> None:
+    request_bytes = of_tensor(encoded)
+    fields = read_predict_request(request_bytes)
+    try:
+        message = PredictRequest.FromString(request_bytes)
+    except DecodeError:
+        assert fields is None
+        return
+    assert fields is not None
+    assert_says(fields, message)
 
 
 def mutated(chance: random.Random, valid: bytes) -> bytes:
