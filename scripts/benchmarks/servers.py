@@ -41,24 +41,24 @@ class RunningServer:
 
 
 @contextlib.contextmanager
-def aspired(models: Mapping[str, Path], work: Path, *flags: str) -> Iterator[RunningServer]:
-    """Aspired with its default flags but for `flags`; `models` are base paths by name."""
+def aspired(work: Path, *flags: str) -> Iterator[RunningServer]:
+    """Aspired with its default flags but for its ports and `flags`, which say what it serves; `work` is its own directory."""
     rest_port, grpc_port = free_port(), free_port()
-    work.mkdir(parents=True, exist_ok=True)
-    config = work / "models.config"
-    config.write_text(model_config(models))
-    command = [sys.executable, "-m", "cluster.main", "serve", "--host=127.0.0.1", f"--model_config_file={config}"]
+    command = [sys.executable, "-m", "cluster.main", "serve", "--host=127.0.0.1"]
     command += [f"--rest_api_port={rest_port}", f"--port={grpc_port}", *flags]
     with _started(command, " is ready: ", {"XDG_STATE_HOME": str(work / "state")}, by_signal=True) as pid:
         yield RunningServer("aspired", TensorFlowServingApi(), rest_port, grpc_port, pid)
 
 
-def model_config(models: Mapping[str, Path]) -> str:
-    """A ModelServerConfig in text form."""
+def model_config_flag(work: Path, models: Mapping[str, Path]) -> tuple[str]:
+    """The flag that serves models, base paths by name, from a ModelServerConfig that this writes into `work`."""
     configs = "".join(
         f'config {{ name: "{name}" base_path: "{path}" model_platform: "tensorflow" }}\n' for name, path in models.items()
     )
-    return f"model_config_list {{\n{configs}}}\n"
+    work.mkdir(parents=True, exist_ok=True)
+    config = work / "models.config"
+    config.write_text(f"model_config_list {{\n{configs}}}\n")
+    return (f"--model_config_file={config}",)
 
 
 @contextlib.contextmanager

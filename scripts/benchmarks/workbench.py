@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Collection, Iterator
+import shutil
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -27,6 +28,7 @@ _TOLERANCE = 1e-3
 ASPIRED = "aspired"
 ASPIRED_IMAGES = "aspired-images"
 ASPIRED_BATCHING = "aspired-batching"
+ASPIRED_REPOSITORY = "aspired-repository"
 PYTRITON = "pytriton"
 TUTORIAL = "tutorial"
 SERVE_GRPC = "serve-grpc"
@@ -73,14 +75,20 @@ class Workbench:
     def saved_model(self, name: str) -> Path:
         return self.models[name] / "1"
 
+    @property
+    def repository(self) -> Path:
+        """Where the server with a model repository looks for models; it begins with half_plus_two."""
+        return self.work / "repository"
+
     # -- servers
 
     def server(self, name: str) -> RunningServer:
         if name not in self._running:
             starts: dict[str, Callable[[], contextlib.AbstractContextManager[RunningServer]]] = {
-                ASPIRED: lambda: servers.aspired(self._base_paths("half_plus_two", "mlp"), self.work / name),
-                ASPIRED_IMAGES: lambda: servers.aspired(self._base_paths("cnn", "image"), self.work / name),
-                ASPIRED_BATCHING: lambda: servers.aspired(self._base_paths("cnn"), self.work / name, "--enable_batching"),
+                ASPIRED: lambda: self._aspired(name, ("half_plus_two", "mlp")),
+                ASPIRED_IMAGES: lambda: self._aspired(name, ("cnn", "image")),
+                ASPIRED_BATCHING: lambda: self._aspired(name, ("cnn",), "--enable_batching"),
+                ASPIRED_REPOSITORY: self._aspired_repository,
                 PYTRITON: self._pytriton,
                 TUTORIAL: lambda: servers.tutorial(self.saved_model("half_plus_two")),
                 SERVE_GRPC: lambda: servers.serve_grpc(self.saved_model("half_plus_two")),
@@ -116,8 +124,14 @@ class Workbench:
             self._in_process.stop()
             self._in_process = None
 
-    def _base_paths(self, *names: str) -> dict[str, Path]:
-        return {name: self.models[name] for name in names}
+    def _aspired(self, name: str, models: Sequence[str], *flags: str) -> contextlib.AbstractContextManager[RunningServer]:
+        work = self.work / name
+        config = servers.model_config_flag(work, {model: self.models[model] for model in models})
+        return servers.aspired(work, *config, *flags)
+
+    def _aspired_repository(self) -> contextlib.AbstractContextManager[RunningServer]:
+        shutil.copytree(self.models["half_plus_two"], self.repository / "half_plus_two")
+        return servers.aspired(self.work / ASPIRED_REPOSITORY, f"--model_repository={self.repository}")
 
     def _pytriton(self) -> contextlib.AbstractContextManager[RunningServer]:
         if self._pytriton_python is None:
@@ -154,20 +168,25 @@ class Workbench:
         """
         running = [self.server(name) for name in server_names]
         for server in running:
-            self._check(server, payload, protocol)
+            self.check(server, payload, protocol)
         found: list[list[Measured]] = [[] for _ in running]
         for _ in range(self.rounds):
             for server, of_server in zip(running, found, strict=True):
-                drive(server, WARM_UP_S)
-                cpu_before = cpu_s(server.pid)
-                load = drive(server, self.seconds).checked(f"{server.name}, {protocol} {payload.model}")
-                requests = load.requests_per_s * self.seconds
-                of_server.append(Measured(load, (cpu_s(server.pid) - cpu_before) * 1e6 / requests))
+                of_server.append(self.measure(server, drive, f"{protocol} {payload.model}"))
         for server in running:
-            self._check(server, payload, protocol)
+            self.check(server, payload, protocol)
         return found
 
-    def _check(self, server: RunningServer, payload: Payload, protocol: str) -> None:
+    def measure(self, server: RunningServer, drive: Drive, what: str) -> Measured:
+        """Warms a server up and drives it. Raises Internal when a request fails."""
+        drive(server, WARM_UP_S)
+        cpu_before = cpu_s(server.pid)
+        load = drive(server, self.seconds).checked(f"{server.name}, {what}")
+        requests = load.requests_per_s * self.seconds
+        return Measured(load, (cpu_s(server.pid) - cpu_before) * 1e6 / requests)
+
+    def check(self, server: RunningServer, payload: Payload, protocol: str) -> None:
+        """Asks a server once. Raises Internal unless it answers as TensorFlow does in process."""
         if protocol == "REST":
             answer = server.api.ask_rest(server.rest_port, payload)
         else:
