@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import defaultdict
+from statistics import mean
 
 from scripts.benchmarks import servers
 from scripts.benchmarks.figure import Figure, Target
@@ -29,7 +30,7 @@ def _memory(bench: Workbench) -> list[Figure]:
     for process in memory(bench.server(ASPIRED).pid):
         by_kind[process.kind].append(process.pss_bytes / _MEGABYTE)
     figures = [
-        Figure(scenario="memory", quantity=f"{len(sizes)} x {kind}", unit="MB each", aspired=tuple(sizes))
+        Figure(scenario="memory", quantity=f"{len(sizes)} x {kind}", unit="MB each", aspired=(mean(sizes),))
         for kind, sizes in sorted(by_kind.items(), key=lambda item: -sum(item[1]))
     ]
     total = sum(sum(sizes) for sizes in by_kind.values())

@@ -1,4 +1,4 @@
-"""TensorFlow without a server: one thread that calls a model, in a process of its own that stays for the next question."""
+"""TensorFlow without a server: threads that call a model, in a process of its own that stays for the next question."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -66,10 +67,10 @@ class InProcess:
         self._ask({"do": "answer", "model": str(saved_model), "way": SIGNATURE, "values": self._saved(values)})
         return np.asarray(np.load(Path(self._directory.name, "answer.npy")))
 
-    def call(self, saved_model: Path, values: NDArray[Any], way: str, seconds: float) -> CallTimes:
-        """How often and how fast the model is called in one of the ways above."""
-        question = {"do": "call", "model": str(saved_model), "way": way, "values": self._saved(values), "seconds": seconds}
-        return CallTimes(*self._ask(question))
+    def call(self, saved_model: Path, values: NDArray[Any], way: str, seconds: float, threads: int = 1) -> CallTimes:
+        """How often and how fast the model is called in one of the ways above, by so many threads at once."""
+        question = {"do": "call", "model": str(saved_model), "way": way, "values": self._saved(values)}
+        return CallTimes(*self._ask({**question, "seconds": seconds, "threads": threads}))
 
     def stop(self) -> None:
         self._process.communicate()
@@ -107,7 +108,7 @@ def main() -> None:
                 runs[key] = _load(*key)
             values = np.load(question["values"])
             if question["do"] == "call":
-                found = _time(runs[key], values, question["seconds"])
+                found = _time(runs[key], values, question["seconds"], question["threads"])
             else:
                 np.save(Path(question["values"]).with_name("answer.npy"), runs[key](values))
         answers.write(json.dumps(found) + "\n")
@@ -129,16 +130,23 @@ def _load(saved_model: str, way: str) -> Callable[[Any], Any]:
     return lambda values, _loaded=loaded: signature(**{input_alias: tf.constant(values)})[output_alias].numpy()  # type: ignore[misc]
 
 
-def _time(run: Callable[[Any], Any], values: NDArray[Any], seconds: float) -> CallTimes:
+def _time(run: Callable[[Any], Any], values: NDArray[Any], seconds: float, threads: int) -> CallTimes:
     for _ in range(3):
         run(values)
-    took = []
-    begun = now = time.perf_counter()
-    while now - begun < seconds:
-        run(values)
-        before, now = now, time.perf_counter()
-        took.append(now - before)
-    return CallTimes(len(took) / (now - begun), float(np.median(took)) * 1e3)
+
+    def call(_: int) -> list[float]:
+        took = []
+        begun = now = time.perf_counter()
+        while now - begun < seconds:
+            run(values)
+            before, now = now, time.perf_counter()
+            took.append(now - before)
+        return took
+
+    with ThreadPoolExecutor(threads) as executor:
+        by_thread = list(executor.map(call, range(threads)))
+    calls_per_s = sum(len(took) / sum(took) for took in by_thread)
+    return CallTimes(calls_per_s, float(np.median(np.concatenate(by_thread))) * 1e3)
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ from scripts.benchmarks.catalog import scenarios
 from scripts.benchmarks.figure import Figure
 from scripts.benchmarks.machine import this_machine
 from scripts.benchmarks.peers import install_pytriton, pytriton_python
+from scripts.benchmarks.plot import draw
 from scripts.benchmarks.process_tree import adopt_orphans, end_descendants
 from scripts.benchmarks.report import COLUMNS, Report, as_json, as_markdown, rewrite_section, table_rows
 from scripts.benchmarks.scenario import Scenario, select
@@ -30,6 +31,9 @@ _END_GRACE_S = 10.0
 def main(arguments: Sequence[str]) -> int:
     options = _parser().parse_args(arguments)
     terminal = Terminal()
+    if options.micro:
+        terminal.error("--micro goes first, as in: scripts/bench --micro -k lane")
+        return 1
     if options.list:
         terminal.table(("ROW", "WHAT"), [(scenario.name, scenario.title) for scenario in scenarios()])
         return 0
@@ -57,7 +61,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the figures of every round there")
     parser.add_argument("--plot", type=Path, metavar="FILE.svg", help="draw the ratios there")
     parser.add_argument("--page", type=Path, metavar="FILE.md", help="rewrite the figures between the marks of that page")
-    parser.add_argument("--micro", action="store_true", help="run the micro-benchmarks instead; what follows goes to pytest")
+    parser.add_argument(
+        "--micro", action="store_true", help="the first argument: run the micro-benchmarks, the rest is pytest's"
+    )
     return parser
 
 
@@ -96,6 +102,8 @@ def _run(options: argparse.Namespace, terminal: Terminal, command: str) -> int:
     terminal.table(COLUMNS, rows, [_STYLES.get(row[-1]) for row in rows])
     if options.json:
         options.json.write_text(as_json(report))
+    if options.plot:
+        options.plot.write_text(draw(report.figures))
     if options.page:
         link = os.path.relpath(options.plot, options.page.parent) if options.plot else None
         options.page.write_text(rewrite_section(page, as_markdown(report, link)))

@@ -82,13 +82,18 @@ def _reap() -> None:
 
 
 def _kind(pid: int) -> str:
-    """A process by its role: the actor or task of a Ray worker, else the program's name."""
-    title = Path("/proc", str(pid), "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip()
-    worker = re.match(r"ray::(?:ServeReplica:)?([\w:.-]+)", title)
-    if worker:
+    return process_kind(Path("/proc", str(pid), "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace").strip())
+
+
+def process_kind(command_line: str) -> str:
+    """What a process is for: Ray's workers say so in their titles, the others are known by what they run."""
+    if replica := re.match(r"ray::ServeReplica:([^:]+):(\S+)", command_line):
+        return "frontend" if replica.group(2) == "frontend" else "version replica"
+    if worker := re.match(r"ray::(\w+)", command_line):
         return worker.group(1)
-    module = re.search(r"-m (cluster[\w.]*)|/(ray/\S+?)\.py|(gcs_server|raylet)\b", title)
-    return next((part for part in module.groups() if part), "") if module else Path(title.split(" ")[0]).name
+    if program := re.search(r"-m (cluster[\w.]*)|/ray/\S*?(\w+)\.py|/(gcs_server|raylet)\b", command_line):
+        return next(name for name in program.groups() if name)
+    return Path(command_line.split(" ")[0]).name
 
 
 def _stat(pid: int) -> list[int]:
