@@ -37,7 +37,8 @@ def main(arguments: Sequence[str]) -> int:
     if options.list:
         terminal.table(("ROW", "WHAT"), [(scenario.name, scenario.title) for scenario in scenarios()])
         return 0
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)
     adopt_orphans()
     try:
         return _run(options, terminal, shlex.join(["scripts/bench", *arguments]))
