@@ -116,6 +116,45 @@ def export_mlp(base_path: Path, version: int = 1) -> Path:
     return _export(base_path, version, {"model": "mlp"}, write)
 
 
+def export_cnn(base_path: Path, version: int = 1, *, side: int) -> Path:
+    """An untrained convolutional network for square images of `side` 32 or 224 pixels: `image` in, `probabilities` out.
+
+    Either takes 0.5 GFLOP a row: what is large enters through wider strides. For load, not for sense.
+    """
+    # Channels and stride of each 3x3 convolution.
+    layers = {
+        32: ((64, 1), (64, 1), (64, 1), (128, 2), (128, 1), (128, 1), (128, 1), (128, 1)),
+        224: ((16, 4), (64, 2), (64, 1), (64, 1), (64, 1), (64, 1), (128, 2), (128, 1), (128, 1), (128, 1), (128, 1)),
+    }[side]
+
+    def write(directory: Path) -> None:
+        import numpy as np
+        import tensorflow as tf
+
+        class Cnn(tf.Module):
+            def __init__(self) -> None:
+                super().__init__()
+                rng = np.random.default_rng(side)
+                channels = [3, *(width for width, _ in layers)]
+                self.kernels = [
+                    tf.Variable((rng.standard_normal((3, 3, *pair)) * (2.0 / (9 * pair[0])) ** 0.5).astype(np.float32))
+                    for pair in pairwise(channels)
+                ]
+                self.head = tf.Variable(rng.standard_normal((channels[-1], 10)).astype(np.float32))
+
+            @tf.function(input_signature=[tf.TensorSpec([None, side, side, 3], tf.float32, "image")])
+            def predict(self, image: Any) -> dict[str, Any]:
+                layer = image
+                for kernel, (_, stride) in zip(self.kernels, layers, strict=True):
+                    layer = tf.nn.relu(tf.nn.conv2d(layer, kernel, stride, "SAME"))
+                return {"probabilities": tf.nn.softmax(tf.reduce_mean(layer, [1, 2]) @ self.head)}
+
+        model = Cnn()
+        _save(model, directory, {"serving_default": model.predict}, {})
+
+    return _export(base_path, version, {"model": "cnn", "side": side}, write)
+
+
 def export_hashmap(base_path: Path, version: int, entries: Mapping[str, str]) -> Path:
     """A version of the "hashmap" platform. Needs no TensorFlow."""
 

@@ -2,6 +2,9 @@
 
 # Annotations stay real objects here: FastAPI looks at them in the replica, where this module's names are not.
 
+# Ray's decorators give classes what mypy does not see.
+# mypy: disable-error-code="attr-defined, untyped-decorator"
+
 import sys
 from typing import Any
 
