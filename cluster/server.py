@@ -81,8 +81,11 @@ class Server:
 
     # -- starting
 
-    def start(self, config: ServerConfig, owns_ray: bool) -> ServerRecord:
-        """Starts the server's actors and returns at once. Raises AlreadyExists when one of this name runs on the cluster."""
+    def start(self, config: ServerConfig, owns_ray: bool, fork_server: str | None = None) -> ServerRecord:
+        """Starts the server's actors and returns at once; replicas are forked from `fork_server` (see `DeploymentLoader`).
+
+        Raises AlreadyExists when one of this name runs on the cluster.
+        """
         if self.record() is not None:
             raise AlreadyExists(
                 f"a server named {self.name} runs on this Ray cluster already: give another --server_name, "
@@ -100,12 +103,12 @@ class Server:
         )
         self._forget()
         self._store.save(_RECORD + self.name, record.model_dump_json().encode())
-        self._start_manager(config)
+        self._start_manager(config, fork_server)
         self._start_controller(config)
         self._start_source(config)
         return record
 
-    def _start_manager(self, config: ServerConfig) -> None:
+    def _start_manager(self, config: ServerConfig, fork_server: str | None) -> None:
         options = config.options
         loaders = DeploymentLoaderFactory(
             self.name,
@@ -124,6 +127,7 @@ class Server:
             per_version_batching=options.enable_per_model_batching_parameters,
             lanes=LaneOptions(options.direct_lanes, across_nodes=options.ray_address != "local"),
             logs=options.log_options,
+            fork_server=fork_server,
         )
         fleet = ServeFrontendFleet(
             self.name,
