@@ -94,26 +94,35 @@ class ForkServer:
 
     def _answer(self, connection: socket.socket) -> Fork | None:
         """Forks, unless that would not be right. Returns something only in the fork."""
-        connection.settimeout(REQUEST_TIMEOUT_S)
         files: list[int] = []
+        pid = None
         try:
-            if not _is_ours(connection):
-                logger.warning("a process of another user was refused")
-                return None
-            request = _receive(connection, files)
-            problem = self._problem(request)
-            if problem:
-                logger.warning("a replica starts by itself: %s", problem)
-                return None
-            pid = os.fork()
-            if pid == 0:
-                return self._begin(connection, request, files)
-            self._forks.add(os.pidfd_open(pid))
+            request = self._accepted(connection, files)
+            if request is not None:
+                pid = os.fork()
         except (OSError, ValueError) as error:
-            logger.warning("a start command was not understood: %s", error)
+            logger.warning("a replica starts by itself: %s", error)
+        if pid == 0:
+            assert request is not None
+            return self._begin(connection, request, files)
+        if pid is not None:
+            self._forks.add(os.pidfd_open(pid))
         for file in files:
             os.close(file)
         return None
+
+    def _accepted(self, connection: socket.socket, files: list[int]) -> StartRequest | None:
+        """The request, if it may be done here. Raises ValueError for what is no request, OSError when none comes in time."""
+        if not _is_ours(connection):
+            logger.warning("a process of another user was refused")
+            return None
+        connection.settimeout(REQUEST_TIMEOUT_S)
+        request = _receive(connection, files)
+        problem = self._problem(request)
+        if problem:
+            logger.warning("a replica starts by itself: %s", problem)
+            return None
+        return request
 
     def _problem(self, request: StartRequest) -> str:
         """Why this process must not be forked for the request; empty when it may. One that never may again ends."""
@@ -145,9 +154,15 @@ class ForkServer:
         for file in (*self._forks, self._owner):
             os.close(file)
         self._listening.close()
-        connection.sendall(READY)
-        if connection.recv(1) != GO:
-            os._exit(1)  # the command has become the worker meanwhile
+        try:
+            # Without a timeout: once the command has said GO, this must be the worker.
+            connection.settimeout(None)
+            connection.sendall(READY)
+            going = connection.recv(1) == GO
+        except OSError:
+            going = False
+        if not going:
+            os._exit(1)  # the command has died, or has become the worker
         return request, files
 
     def _reap(self, fork: int) -> None:

@@ -15,6 +15,7 @@ from servables.fork_server.start_request import StartRequest
 
 def run_worker(request: StartRequest, files: Sequence[int]) -> None:
     """Runs the request's script as this process's main program; `files` become its standard input, output and error."""
+    os.setpgid(0, 0)  # as Ray's workers have it: with a worker, Ray ends its whole process group
     for target, file in enumerate(files):
         os.dup2(file, target)
         os.close(file)

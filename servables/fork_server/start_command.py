@@ -42,7 +42,8 @@ def start_fork_server(name: str, owner: int) -> None:
     environment = {**os.environ, **WORKER_ENVIRONMENT, NAME_VARIABLE: name, "OPENBLAS_NUM_THREADS": "1"}
     words = [sys.executable, "-c", _program("sys.path[0] = sys.argv.pop(1)", "fork_server"), ROOT, str(owner)]
     files = [(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0), (os.POSIX_SPAWN_DUP2, 2, 1)]
-    os.posix_spawn(sys.executable, words, environment, file_actions=files)
+    # A process group of its own: with a worker, Ray ends the worker's whole group.
+    os.posix_spawn(sys.executable, words, environment, file_actions=files, setpgroup=0)
 
 
 def address(name: str) -> str:
