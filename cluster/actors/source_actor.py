@@ -161,9 +161,16 @@ class SourceActor:
                 told_at = now
             error_told = error
             if self._poll_interval_s > 0 or told is None:
-                await asyncio.sleep(self._poll_interval_s or FIRST_LIST_INTERVAL_S)
+                await asyncio.sleep(self._pause_s(stream))
             else:
                 await asyncio.sleep(RESEND_INTERVAL_S)
+
+    def _pause_s(self, stream: str) -> float:
+        """Until the next poll: the interval, or less when something is due before."""
+        pause_s = self._poll_interval_s or FIRST_LIST_INTERVAL_S
+        now = time.monotonic()
+        due = self._source.due(stream, now)
+        return pause_s if due is None else min(pause_s, due - now)
 
     async def _poll(self, stream: str) -> tuple[Sequence[AspiredVersion] | None, str]:
         loop = asyncio.get_running_loop()

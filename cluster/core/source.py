@@ -30,3 +30,10 @@ class Source(ABC):
         May block on storage. `now` is a monotonic time in seconds. Raises AspiredError when the stream cannot be read; the
         message is shown to operators.
         """
+
+    def due(self, stream: str, now: float) -> float | None:
+        """When after `now` a poll of the stream says something new although nothing changes; None: never.
+
+        Asked for after each poll, so that what has to wait for nothing but time need not wait for the next poll as well.
+        """
+        return None
