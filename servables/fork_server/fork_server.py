@@ -11,9 +11,9 @@ import struct
 import sys
 from collections.abc import Sequence
 
-from servables.fork_server import imports
 from servables.fork_server.code_version import code_version
 from servables.fork_server.forked_worker import run_worker
+from servables.fork_server.imports import Imports
 from servables.fork_server.start_command import NAME_VARIABLE, address
 from servables.fork_server.start_request import GO, HEADER, MAX_REQUEST_BYTES, READY, StartRequest, refusal
 
@@ -31,14 +31,9 @@ Fork = tuple[StartRequest, Sequence[int]]
 logger = logging.getLogger(__name__)
 
 
-def main() -> None:
+def main(imports: Imports | None = None) -> None:
     """Serves until the process of the last argument has ended, or nobody has asked for long; in a fork, is its worker."""
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(asctime)s fork server %(process)d: %(message)s"))
-    ours = logging.getLogger("servables.fork_server")
-    ours.addHandler(handler)
-    ours.setLevel(logging.INFO)
-    ours.propagate = False  # forks set the other loggers up as they like
+    _log_to_standard_error()
     listening = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         # Before the imports: commands find the name taken, and wait.
@@ -48,19 +43,28 @@ def main() -> None:
         logger.info("not needed: %s", error)
         return
     listening.listen(_BACKLOG)
-    server = ForkServer(listening, owner)
-    imports.import_tensorflow()
-    fork = server.serve()
+    fork = ForkServer(listening, owner, imports or Imports()).serve()
     if fork is not None:
         run_worker(*fork)
+
+
+def _log_to_standard_error() -> None:
+    """For this package alone: forks set the other loggers up as they like."""
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s fork server %(process)d: %(message)s"))
+    ours = logging.getLogger(__package__)
+    ours.addHandler(handler)
+    ours.setLevel(logging.INFO)
+    ours.propagate = False
 
 
 class ForkServer:
     """Answers start commands one after the other: it has a single thread, without which forks would not be safe."""
 
-    def __init__(self, listening: socket.socket, owner: int) -> None:
+    def __init__(self, listening: socket.socket, owner: int, imports: Imports) -> None:
         self._listening = listening
         self._owner = owner
+        self._imports = imports
         self._code_version = code_version()
         self._environment = dict(os.environ)
         self._ray_imported = False
@@ -71,6 +75,7 @@ class ForkServer:
 
     def serve(self) -> Fork | None:
         """Returns in every fork, with what it is to be; and when the server ends, with None."""
+        self._imports.tensorflow()
         with selectors.DefaultSelector() as selector:
             selector.register(self._listening, selectors.EVENT_READ)
             selector.register(self._owner, selectors.EVENT_READ)
@@ -140,9 +145,9 @@ class ForkServer:
         os.environ.clear()
         os.environ.update(request.environment)
         self._environment = request.environment
-        imports.import_ray()
+        self._imports.ray()
         self._ray_imported = True
-        self._draw_alike = imports.forks_draw_alike()
+        self._draw_alike = self._imports.forks_draw_alike()
 
     def _unlike_a_new_process(self) -> str:
         if len(os.listdir("/proc/self/task")) > 1:

@@ -15,32 +15,33 @@ RAY_MODULES = ("ray.serve._private.replica", "servables.deployment.version_repli
 logger = logging.getLogger(__name__)
 
 
-def import_tensorflow() -> None:
-    _import(TENSORFLOW_MODULES)
+class Imports:
+    """The imports of one fork server, in two steps, each when its environment is known."""
 
+    def tensorflow(self) -> None:
+        _import(TENSORFLOW_MODULES)
 
-def import_ray() -> None:
-    """Ray's library takes its settings, and the raylet's process id among them, from the environment as it is now."""
-    with _actor_class_ids_from_the_system():
-        _import(RAY_MODULES)
+    def ray(self) -> None:
+        """Ray's library takes its settings, and the raylet's process id among them, from the environment as it is now."""
+        with _actor_class_ids_from_the_system():
+            _import(RAY_MODULES)
 
+    def forks_draw_alike(self) -> bool:
+        """Whether the ids that Ray draws at random would be the same in every fork of this process."""
+        from ray import WorkerID
 
-def forks_draw_alike() -> bool:
-    """Whether the ids that Ray draws at random would be the same in every fork of this process."""
-    from ray import WorkerID
-
-    drawn = set()
-    for _ in range(2):
-        reader, writer = os.pipe()
-        pid = os.fork()
-        if pid == 0:
-            os.write(writer, WorkerID.from_random().binary())
-            os._exit(0)
-        os.close(writer)
-        with open(reader, "rb") as file:
-            drawn.add(file.read())
-        os.waitpid(pid, 0)
-    return len(drawn) < 2
+        drawn = set()
+        for _ in range(2):
+            reader, writer = os.pipe()
+            pid = os.fork()
+            if pid == 0:
+                os.write(writer, WorkerID.from_random().binary())
+                os._exit(0)
+            os.close(writer)
+            with open(reader, "rb") as file:
+                drawn.add(file.read())
+            os.waitpid(pid, 0)
+        return len(drawn) < 2
 
 
 def _import(names: Iterable[str]) -> None:

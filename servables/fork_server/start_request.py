@@ -42,7 +42,7 @@ class StartRequest:
         try:
             told = json.loads(data)
             request = StartRequest(**{**told, "arguments": tuple(told["arguments"])})
-        except (TypeError, KeyError) as error:
+        except (ValueError, TypeError, KeyError) as error:
             raise ValueError(f"no start request: {error}") from error
         if not request.arguments or not all(
             isinstance(getattr(request, name), kind)
