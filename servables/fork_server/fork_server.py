@@ -38,11 +38,11 @@ def main(imports: Imports | None = None) -> None:
     try:
         # Before the imports: commands find the name taken, and wait.
         listening.bind(address(os.environ[NAME_VARIABLE]))
+        listening.listen(_BACKLOG)
         owner = os.pidfd_open(int(sys.argv.pop()))
     except OSError as error:
         logger.info("not needed: %s", error)
         return
-    listening.listen(_BACKLOG)
     fork = ForkServer(listening, owner, imports or Imports()).serve()
     if fork is not None:
         run_worker(*fork)
@@ -130,16 +130,16 @@ class ForkServer:
         return request
 
     def _problem(self, request: StartRequest) -> str:
-        """Why this process must not be forked for the request; empty when it may. One that never may again ends."""
+        """Why this process must not be forked for the request; empty when it may."""
         problem = refusal(request, self._code_version, self._environment, self._ray_imported)
         if problem:
-            self._ended = request.code_version != self._code_version
+            self._ended = request.code_version != self._code_version  # the next command starts one that has the new code
             return problem
         if not self._ray_imported:
             self._import_ray(request)
-        problem = self._unlike_a_new_process()
-        self._ended = bool(problem)
-        return problem
+        if len(os.listdir("/proc/self/task")) > 1:
+            return "an imported module has started threads"
+        return "every fork would draw the same random ids" if self._draw_alike else ""
 
     def _import_ray(self, request: StartRequest) -> None:
         os.environ.clear()
@@ -148,11 +148,6 @@ class ForkServer:
         self._imports.ray()
         self._ray_imported = True
         self._draw_alike = self._imports.forks_draw_alike()
-
-    def _unlike_a_new_process(self) -> str:
-        if len(os.listdir("/proc/self/task")) > 1:
-            return "an imported module has started threads"
-        return "every fork would draw the same random ids" if self._draw_alike else ""
 
     def _begin(self, connection: socket.socket, request: StartRequest, files: Sequence[int]) -> Fork:
         """In the fork: nothing of the server is left, and the command knows."""

@@ -8,13 +8,13 @@ import runpy
 import sys
 from collections.abc import Sequence
 
-import numpy as np
-
 from servables.fork_server.start_request import StartRequest
 
 
 def run_worker(request: StartRequest, files: Sequence[int]) -> None:
     """Runs the request's script as this process's main program; `files` become its standard input, output and error."""
+    import numpy as np  # here, since a fork server imports nothing slow before it listens
+
     os.setpgid(0, 0)  # as Ray's workers have it: with a worker, Ray ends its whole process group
     for target, file in enumerate(files):
         os.dup2(file, target)

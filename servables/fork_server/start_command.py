@@ -33,17 +33,17 @@ def start_command() -> str:
     return shlex.join([sys.executable, "-I", "-S", "-c", _program(find, "start_command"), ROOT])
 
 
-def start_fork_server(name: str, owner: int) -> None:
+def start_fork_server(name: str, owner: int) -> int:
     """Starts a fork server that ends with the process `owner`; one that finds another of its name ends at once.
 
-    It imports TensorFlow in the environment of this process, and logs to its standard error.
+    It imports TensorFlow in the environment of this process, and logs to its standard error. Returns its process id.
     """
     # numpy starts threads when it is imported, and a process with threads must not be forked.
     environment = {**os.environ, **WORKER_ENVIRONMENT, NAME_VARIABLE: name, "OPENBLAS_NUM_THREADS": "1"}
     words = [sys.executable, "-c", _program("sys.path[0] = sys.argv.pop(1)", "fork_server"), ROOT, str(owner)]
     files = [(os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0), (os.POSIX_SPAWN_DUP2, 2, 1)]
     # A process group of its own: with a worker, Ray ends the worker's whole group.
-    os.posix_spawn(sys.executable, words, environment, file_actions=files, setpgroup=0)
+    return os.posix_spawn(sys.executable, words, environment, file_actions=files, setpgroup=0)
 
 
 def address(name: str) -> str:
@@ -83,19 +83,17 @@ def _forked(name: str, arguments: list[str]) -> bool:
 
 
 def _connected(name: str, deadline: float) -> socket.socket:
-    """A connection to the fork server, which is started if there is none."""
-    started = False
+    """A connection to the fork server, which is started if there is none. Raises OSError when that does not help."""
+    started = 0
     while True:
         connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             connection.connect(address(name))
         except ConnectionRefusedError:
             connection.close()
-            if time.monotonic() > deadline:
+            if time.monotonic() > deadline or (started and os.waitpid(started, os.WNOHANG) != (0, 0)):
                 raise
-            if not started:
-                start_fork_server(name, owner=os.getppid())  # the raylet
-                started = True
+            started = started or start_fork_server(name, owner=os.getppid())  # the raylet
             time.sleep(CONNECT_INTERVAL_S)
         else:
             return connection

@@ -16,8 +16,9 @@ from typing import Any
 
 import pytest
 
+from servables.fork_server import start_command
 from servables.fork_server.code_version import ROOT, code_version
-from servables.fork_server.start_command import FORKS, NAME_VARIABLE, address, start_command
+from servables.fork_server.start_command import FORKS, NAME_VARIABLE
 from servables.fork_server.start_request import HEADER, READY, StartRequest
 
 pytestmark = pytest.mark.skipif(not FORKS, reason="fork servers need Linux")
@@ -59,7 +60,7 @@ class Node:
             connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
             connection.settimeout(30)
             try:
-                connection.connect(address(self.name))
+                connection.connect(start_command.address(self.name))
             except ConnectionRefusedError:
                 connection.close()
                 assert self.server.poll() is None, self.server.communicate()
@@ -78,7 +79,7 @@ class Node:
     def start(self, *arguments: str, **variables: str) -> dict[str, Any]:
         """What a worker says that is started as Ray starts one."""
         done = subprocess.Popen(
-            ["bash", "-c", f"echo $$; exec {start_command()} {self.script} {' '.join(arguments)}"],
+            ["bash", "-c", f"echo $$; exec {start_command.start_command()} {self.script} {' '.join(arguments)}"],
             env={**self.environment, **variables},
             cwd=self.directory,
             stdout=subprocess.PIPE,
@@ -175,7 +176,7 @@ def test_a_second_of_the_same_name_ends_at_once(node: Node) -> None:
 def test_workers_outlive_the_fork_server(node: Node) -> None:
     node.script.write_text("import sys; print(sys.stdin.readline(), end='')")
     with subprocess.Popen(
-        ["bash", "-c", f"exec {start_command()} {node.script}"],
+        ["bash", "-c", f"exec {start_command.start_command()} {node.script}"],
         env=node.environment,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -185,6 +186,16 @@ def test_workers_outlive_the_fork_server(node: Node) -> None:
         os.kill(node.server.pid, signal.SIGKILL)
         node.server.wait()
         assert command.communicate("still here\n")[0] == "still here\n"
+
+
+def test_a_command_does_not_wait_for_ever_for_a_fork_server_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(start_command, "FORK_TIMEOUT_S", 0.01)
+    name = secrets.token_hex(16)
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind(start_command.address(name))
+        listening.listen()
+        with pytest.raises(TimeoutError):
+            start_command._forked(name, ["worker.py"])
 
 
 def test_forks_that_would_draw_alike_are_told_from_those_that_would_not() -> None:
