@@ -9,8 +9,23 @@ import logging
 import os
 from collections.abc import Iterable, Iterator
 
-TENSORFLOW_MODULES = ("tensorflow", "servables.saved_model.saved_model_servable", "servables.tflite.platform")
-RAY_MODULES = ("ray.serve._private.replica", "servables.deployment.version_replica")
+# What a replica has imported when its version is loaded. A module that is missing here is imported in each fork instead.
+TENSORFLOW_MODULES = (
+    "tensorflow",
+    "numpy.random",
+    "servables.saved_model.platform",
+    "servables.saved_model.saved_model_servable",
+    "servables.tflite.platform",
+    "servables.direct_runner",
+    "servables.batching.batcher",
+)
+RAY_MODULES = (
+    "ray.serve._private.replica",
+    "ray.serve._private.controller",  # replicas ask for its actor
+    "ray._private.arrow_serialization",
+    "servables.deployment.version_replica",
+    "cluster.actors.manager_actor",
+)
 
 logger = logging.getLogger(__name__)
 
