@@ -22,9 +22,11 @@ TENSORFLOW_MODULES = (
 RAY_MODULES = (
     "ray.serve._private.replica",
     "ray.serve._private.controller",  # replicas ask for its actor
+    "ray._common.pydantic_compat",
     "ray._private.arrow_serialization",
     "servables.deployment.version_replica",
     "cluster.actors.manager_actor",
+    "cluster.config.model_settings",
 )
 
 logger = logging.getLogger(__name__)
