@@ -104,7 +104,7 @@ class Server:
         self._forget()
         self._store.save(_RECORD + self.name, record.model_dump_json().encode())
         self._start_manager(config, fork_server)
-        self._start_controller(config)
+        self._start_controller(config, forks=fork_server is not None)
         self._start_source(config)
         return record
 
@@ -149,13 +149,14 @@ class Server:
             options.log_options,
         )
 
-    def _start_controller(self, config: ServerConfig) -> None:
+    def _start_controller(self, config: ServerConfig, forks: bool) -> None:
         options = config.options
         controller_options = ControllerOptions(
             state=Options(
                 max_num_load_retries=options.max_num_load_retries,
                 load_retry_interval_s=options.load_retry_interval_micros / 1e6,
                 max_concurrent_loads=options.num_load_threads or max(2, os.cpu_count() or 1),
+                forks=forks,
             ),
             replicas_per_version=options.replicas_per_version,
             require_versions=options.servable_versions_always_present,

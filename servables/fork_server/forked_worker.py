@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import os
 import runpy
@@ -22,7 +23,7 @@ def run_worker(request: StartRequest, files: Sequence[int]) -> None:
     os.chdir(request.directory)
     os.environ.clear()
     os.environ.update(request.environment)
-    with open("/proc/self/oom_score_adj", "w") as score:
+    with contextlib.suppress(PermissionError), open("/proc/self/oom_score_adj", "w") as score:  # only higher is always allowed
         score.write(str(request.oom_score_adj))
     np.random.seed()  # Python's own generator has seen to itself
     gc.enable()
