@@ -31,9 +31,9 @@ class Source(ABC):
         message is shown to operators.
         """
 
-    def due(self, stream: str, now: float) -> float | None:
-        """When after `now` a poll of the stream says something new although nothing changes; None: never.
+    def due(self, stream: str, polled: float) -> float | None:
+        """When a poll of the stream says something new although nothing changes, if later than `polled`; None: never.
 
-        Asked for after each poll, so that what has to wait for nothing but time need not wait for the next poll as well.
+        Asked for after each poll, with its `now`, so that what waits for nothing but time need not wait for the next poll as well.
         """
         return None

@@ -133,11 +133,11 @@ class FileSystemStoragePathSource(Source):
         known.emitted = {aspired.id.version: aspired for aspired in versions}
         return tuple(versions)
 
-    def due(self, stream: str, now: float) -> float | None:
+    def due(self, stream: str, polled: float) -> float | None:
         known = self._streams.get(stream)
         restless = (sighting for sighting in known.sightings.values() if not sighting.settled) if known else ()
-        # One whose time has passed is no longer looked at: the policy does not want it.
-        return min((at for sighting in restless if (at := sighting.since + self._settle_s) > now), default=None)
+        # One that was not settled when it could be was not looked at: the policy does not want it.
+        return min((at for sighting in restless if (at := sighting.since + self._settle_s) > polled), default=None)
 
     def _version_paths(self, model: ModelConfig) -> tuple[dict[int, str], frozenset[str]]:
         """The path of each version that is there, and what is wrong with them."""
@@ -209,8 +209,8 @@ class FileSystemStoragePathSource(Source):
             return _Sighting(found, _changed(age_s, now), now, settled=old or self._settle_s <= 0)
         if not before.is_like(found):
             changed = _changed(age_s, now, since=before.walked)
-            return _Sighting(found, changed, now, settled=now - changed >= self._settle_s)
-        return _Sighting(found, before.since, now, settled=before.settled or now - before.since >= self._settle_s)
+            return _Sighting(found, changed, now, settled=changed + self._settle_s <= now)
+        return _Sighting(found, before.since, now, settled=before.settled or before.since + self._settle_s <= now)
 
 
 def _changed(age_s: float | None, now: float, since: float = -math.inf) -> float:
