@@ -34,6 +34,6 @@ class Source(ABC):
     def due(self, stream: str, polled: float) -> float | None:
         """When a poll of the stream says something new although nothing changes, if later than `polled`; None: never.
 
-        Asked for after each poll, with its `now`, so that what waits for nothing but time need not wait for the next poll as well.
+        Asked for after each poll, with its `now`: what waits for nothing but time need not wait for the next poll as well.
         """
         return None

@@ -100,7 +100,7 @@ async def test_with_an_interval_of_0_a_base_path_is_read_once(tmp_path: Path, mo
 async def test_a_version_that_comes_to_rest_does_not_wait_for_the_next_poll(tmp_path: Path) -> None:
     controller = ListeningController()
     models = ModelServerConfig((with_versions(tmp_path, "a", [1]),))
-    await source_of(controller, models, poll_interval_s=3600.0, settle_s=0.2)
+    await source_of(controller, models, poll_interval_s=3600.0, settle_s=0.5)
     assert await controller.list() == ("a", [1])
 
 
