@@ -14,6 +14,7 @@ import json
 import logging
 import os
 import pickle
+import secrets
 import signal
 import socket
 import sys
@@ -29,6 +30,7 @@ from cluster.core.errors import AspiredError, Cancelled, Internal, Unavailable
 from cluster.ports import HeldPorts, check_alts
 from cluster.server_record import ServerRecord, ServerRecords, process_started, state_directory
 from servables.deployment.process_priority import may_raise_priority
+from servables.fork_server.start_command import FORKS, start_fork_server
 
 if TYPE_CHECKING:
     from cluster.actors.controller_actor import ControllerStatus
@@ -126,12 +128,16 @@ def _host(config: ServerConfig, log_path: Path, pipes: HostPipes) -> None:
         check_alts()
     records = ServerRecords(state_directory())
     owns_ray = options.ray_address == "local"
+    fork_server = None
+    if owns_ray and options.fork_replicas and FORKS:
+        fork_server = secrets.token_hex(16)
+        start_fork_server(fork_server, os.getpid())
     pipes.tell("progress", message="starting Ray" if owns_ray else f"joining the Ray cluster at {options.ray_address}")
     with connected(None if owns_ray else options.ray_address, options.object_store_memory_bytes):
         from cluster.server import Server
 
         server = Server(options.server_name)
-        started = server.start(config, owns_ray)
+        started = server.start(config, owns_ray, fork_server)
         record = started.model_copy(
             update={"host_pid": os.getpid(), "host_started": process_started(os.getpid()), "log_path": str(log_path)}
         )

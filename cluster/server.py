@@ -84,8 +84,11 @@ class Server:
 
     # -- starting
 
-    def start(self, config: ServerConfig, owns_ray: bool) -> ServerRecord:
-        """Starts the server's actors and returns at once. Raises AlreadyExists when one of this name runs on the cluster."""
+    def start(self, config: ServerConfig, owns_ray: bool, fork_server: str | None = None) -> ServerRecord:
+        """Starts the server's actors and returns at once; replicas are forked from `fork_server` (see `DeploymentLoader`).
+
+        Raises AlreadyExists when one of this name runs on the cluster.
+        """
         if self.record() is not None:
             raise AlreadyExists(
                 f"a server named {self.name} runs on this Ray cluster already: give another --server_name, "
@@ -103,12 +106,12 @@ class Server:
         )
         self._forget()
         self._store.save(_RECORD + self.name, record.model_dump_json().encode())
-        self._start_manager(config)
-        self._start_controller(config)
+        self._start_manager(config, fork_server)
+        self._start_controller(config, forks=fork_server is not None)
         self._start_source(config)
         return record
 
-    def _start_manager(self, config: ServerConfig) -> None:
+    def _start_manager(self, config: ServerConfig, fork_server: str | None) -> None:
         options = config.options
         loaders = DeploymentLoaderFactory(
             self.name,
@@ -127,6 +130,7 @@ class Server:
             per_version_batching=options.enable_per_model_batching_parameters,
             lanes=LaneOptions(options.direct_lanes, across_nodes=options.ray_address != "local"),
             logs=options.log_options,
+            fork_server=fork_server,
         )
         fleet = ServeFrontendFleet(
             self.name,
@@ -148,13 +152,14 @@ class Server:
             options.log_options,
         )
 
-    def _start_controller(self, config: ServerConfig) -> None:
+    def _start_controller(self, config: ServerConfig, forks: bool) -> None:
         options = config.options
         controller_options = ControllerOptions(
             state=Options(
                 max_num_load_retries=options.max_num_load_retries,
                 load_retry_interval_s=options.load_retry_interval_micros / 1e6,
                 max_concurrent_loads=options.num_load_threads or max(2, os.cpu_count() or 1),
+                forks=forks,
             ),
             replicas_per_version=options.replicas_per_version,
             require_versions=options.servable_versions_always_present,

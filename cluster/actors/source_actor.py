@@ -145,11 +145,11 @@ class SourceActor:
         told_at = -RESEND_INTERVAL_S
         error_told = ""
         while True:
+            now = time.monotonic()
             if told is None or self._poll_interval_s > 0:
-                versions, error = await self._poll(stream)
+                versions, error = await self._poll(stream, now)
             else:
                 versions, error = told, ""
-            now = time.monotonic()
             due = error != error_told or now - told_at >= RESEND_INTERVAL_S
             if versions is not None and (versions != told or due):
                 await self._controller.call("handle", VersionsAspired(stream, tuple(versions)))
@@ -161,14 +161,20 @@ class SourceActor:
                 told_at = now
             error_told = error
             if self._poll_interval_s > 0 or told is None:
-                await asyncio.sleep(self._poll_interval_s or FIRST_LIST_INTERVAL_S)
+                await asyncio.sleep(self._pause_s(stream, now))
             else:
                 await asyncio.sleep(RESEND_INTERVAL_S)
 
-    async def _poll(self, stream: str) -> tuple[Sequence[AspiredVersion] | None, str]:
+    def _pause_s(self, stream: str, polled: float) -> float:
+        """Until the next poll: the interval, or less when something is due before."""
+        pause_s = self._poll_interval_s or FIRST_LIST_INTERVAL_S
+        due = self._source.due(stream, polled)
+        return pause_s if due is None else min(pause_s, max(0.0, due - time.monotonic()))
+
+    async def _poll(self, stream: str, now: float) -> tuple[Sequence[AspiredVersion] | None, str]:
         loop = asyncio.get_running_loop()
         try:
-            return await loop.run_in_executor(self._threads, self._source.poll, stream, time.monotonic()), ""
+            return await loop.run_in_executor(self._threads, self._source.poll, stream, now), ""
         except AspiredError as error:
             return None, error.message
         except Exception as error:  # a bug in one stream's poll must not end the stream

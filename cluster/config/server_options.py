@@ -322,6 +322,13 @@ class ServerOptions:
         minimum=75 * _MEBIBYTE,
     )
 
+    fork_replicas: bool = flag(
+        True,
+        Group.CLUSTER,
+        "Start replicas without a GPU by forking a process that has TensorFlow imported, on a Ray of this server's own; false "
+        "imports it in each of them.",
+    )
+
     # Operations
     direct_lanes: bool = flag(
         True,

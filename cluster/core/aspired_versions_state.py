@@ -51,11 +51,15 @@ _LOAD_CANCELLED = Cancelled("Loading of servable cancelled").to_status()
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """The server's flags as far as they bear on decisions. `max_concurrent_loads` counts versions, cluster-wide."""
+    """The server's flags as far as they bear on decisions. `max_concurrent_loads` counts versions, cluster-wide.
+
+    `forks`: replicas without a GPU are forked, and so take less memory.
+    """
 
     max_num_load_retries: int = 5
     load_retry_interval_s: float = 60.0
     max_concurrent_loads: int = 8
+    forks: bool = False
 
 
 class AspiredVersionsState:
@@ -532,7 +536,7 @@ class AspiredVersionsState:
 
     def _resources(self, harness: LoaderHarness) -> ReplicaResources:
         options = self._streams[harness.id.name].options
-        return replica_resources(options.resources, harness.version.size_bytes, self._ledger.has_gpus)
+        return replica_resources(options.resources, harness.version.size_bytes, self._ledger.has_gpus, self._options.forks)
 
     # -- what runs
 

@@ -30,3 +30,10 @@ class Source(ABC):
         May block on storage. `now` is a monotonic time in seconds. Raises AspiredError when the stream cannot be read; the
         message is shown to operators.
         """
+
+    def due(self, stream: str, polled: float) -> float | None:
+        """When a poll of the stream says something new although nothing changes, if later than `polled`; None: never.
+
+        Asked for after each poll, with its `now`: what waits for nothing but time need not wait for the next poll as well.
+        """
+        return None

@@ -3,7 +3,8 @@
 A version is aspired only once its files have come to rest, so that a copy under way is never loaded:
 
 - new, and its newest change is older than `settle_s`: at rest from the first look on (a start waits for nothing);
-- else at rest when its fingerprint has stayed the same for `settle_s`.
+- else at rest when its fingerprint has stayed the same for `settle_s`. The files' own times say since when it has, unless they
+  contradict what was seen: then it is since the first look at this fingerprint.
 
 Until then the policy chooses among the other versions: with `latest`, a half-copied version 3 does not push out version 2.
 A version that has been emitted stays as it was emitted while its files change, and is emitted anew, with its new
@@ -18,6 +19,7 @@ holds.
 from __future__ import annotations
 
 import logging
+import math
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -131,6 +133,12 @@ class FileSystemStoragePathSource(Source):
         known.emitted = {aspired.id.version: aspired for aspired in versions}
         return tuple(versions)
 
+    def due(self, stream: str, polled: float) -> float | None:
+        known = self._streams.get(stream)
+        restless = (sighting for sighting in known.sightings.values() if not sighting.settled) if known else ()
+        # One that was not settled when it could be was not looked at: the policy does not want it.
+        return min((at for sighting in restless if (at := sighting.since + self._settle_s) > polled), default=None)
+
     def _version_paths(self, model: ModelConfig) -> tuple[dict[int, str], frozenset[str]]:
         """The path of each version that is there, and what is wrong with them."""
         try:
@@ -195,12 +203,19 @@ class FileSystemStoragePathSource(Source):
             raise
         except AspiredError as error:
             found = error.to_status()
+        age_s = found.age_s if isinstance(found, Tree) else None
         if before is None:
-            old = isinstance(found, Tree) and found.age_s is not None and found.age_s >= self._settle_s
-            return _Sighting(found, now, now, settled=old or self._settle_s <= 0)
+            old = age_s is not None and age_s >= self._settle_s
+            return _Sighting(found, _changed(age_s, now), now, settled=old or self._settle_s <= 0)
         if not before.is_like(found):
-            return _Sighting(found, now, now, settled=self._settle_s <= 0)
-        return _Sighting(found, before.since, now, settled=before.settled or now - before.since >= self._settle_s)
+            changed = _changed(age_s, now, since=before.walked)
+            return _Sighting(found, changed, now, settled=changed + self._settle_s <= now)
+        return _Sighting(found, before.since, now, settled=before.settled or before.since + self._settle_s <= now)
+
+
+def _changed(age_s: float | None, now: float, since: float = -math.inf) -> float:
+    """When files of this age were last changed, which did change after `since`; `now` when their age cannot be right."""
+    return now - age_s if age_s is not None and 0 <= age_s <= now - since else now
 
 
 def _refusal_to_empty(known: _Stream) -> AspiredError:

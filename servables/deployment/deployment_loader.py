@@ -27,6 +27,7 @@ from cluster.core.servable_id import ServableId
 from cluster.core.serving_map import Endpoint
 from servables.deployment.serve_applications import SERVE_ENVIRONMENT, ServeApplications, replica_actor_name
 from servables.deployment.version_replica import ReplicaSpec, VersionReplica
+from servables.fork_server.start_command import NAME_VARIABLE, WORKER_ENVIRONMENT, start_command
 from servables.platforms import platform
 from servables.servable import PlatformOptions
 from servables.warmup.warmup import WarmupOptions
@@ -38,10 +39,16 @@ STATUS_INTERVAL_S = 2.0
 
 
 class DeploymentLoader(Loader):
-    """One version as one Serve application: one deployment for each node it is on, pinned there, with one replica a slot."""
+    """One version as one Serve application: one deployment for each node it is on, pinned there, with one replica a slot.
 
-    def __init__(self, spec: ReplicaSpec, board: ReplicaBoard, applications: ServeApplications) -> None:
+    `fork_server` is the name of the server's fork servers, when all its replicas are on this machine and may be forked.
+    """
+
+    def __init__(
+        self, spec: ReplicaSpec, board: ReplicaBoard, applications: ServeApplications, fork_server: str | None = None
+    ) -> None:
         self._spec = spec
+        self._fork_server = fork_server
         self._board = board
         self._applications = applications
         self._cancelled = False
@@ -105,11 +112,18 @@ class DeploymentLoader(Loader):
 
     async def _deploy(self, slots: Sequence[Slot]) -> None:
         on_node = Counter(slot.node_id for slot in slots)
-        deployments = [self._deployment(node_id, replicas) for node_id, replicas in on_node.items()]
+        # TensorFlow may look for devices while it is imported, and a replica learns its own only when it runs.
+        fork_server = self._fork_server if all(slot.gpu is None for slot in slots) else None
+        deployments = [self._deployment(node_id, replicas, fork_server) for node_id, replicas in on_node.items()]
         arguments = [(self._spec_on(node_id),) for node_id in on_node]
         await self._applications.deploy(self._spec.application, deployments, arguments)
 
-    def _deployment(self, node_id: str, replicas: int) -> Any:
+    def _deployment(self, node_id: str, replicas: int, fork_server: str | None) -> Any:
+        environment = {**SERVE_ENVIRONMENT, **WORKER_ENVIRONMENT, "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0"}
+        runtime_env: dict[str, Any] = {"env_vars": environment}
+        if fork_server is not None:
+            environment[NAME_VARIABLE] = fork_server
+            runtime_env["py_executable"] = start_command()
         return serve.deployment(VersionReplica).options(
             name=deployment_name(node_id),
             num_replicas=replicas,
@@ -122,9 +136,7 @@ class DeploymentLoader(Loader):
             ray_actor_options={
                 "num_cpus": self._spec.resources.cpus,
                 "label_selector": {"ray.io/node-id": node_id},
-                "runtime_env": {
-                    "env_vars": {**SERVE_ENVIRONMENT, "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0", "TF_CPP_MIN_LOG_LEVEL": "1"}
-                },
+                "runtime_env": runtime_env,
             },
         )
 
@@ -193,6 +205,7 @@ class DeploymentLoaderFactory:
         per_version_batching: bool = False,
         logs: LogOptions | None = None,
         lanes: LaneOptions | None = None,
+        fork_server: str | None = None,
     ) -> None:
         self._server_name = server_name
         self._manager = manager
@@ -203,6 +216,7 @@ class DeploymentLoaderFactory:
         self._per_version_batching = per_version_batching
         self._logs = logs or LogOptions()
         self._lanes = lanes or LaneOptions()
+        self._fork_server = fork_server
         self._applications = ServeApplications()
 
     def loader(self, load: Load, board: ReplicaBoard) -> Loader:
@@ -222,7 +236,7 @@ class DeploymentLoaderFactory:
             logs=self._logs,
             lanes=self._lanes,
         )
-        return DeploymentLoader(spec, board, self._applications)
+        return DeploymentLoader(spec, board, self._applications, self._fork_server)
 
     def application_name(self, servable: ServableId) -> str:
         return application_name(self._server_name, servable.name, servable.version)

@@ -63,6 +63,18 @@ def pid_of(title: str) -> int:
     return int(found[0])
 
 
+def processes_of(state: Path) -> list[str]:
+    """The processes that were started with this state directory in their environment: the server's, Ray's and all workers."""
+    found = []
+    for directory in Path("/proc").glob("[0-9]*"):
+        try:
+            if f"XDG_STATE_HOME={state}".encode() in (directory / "environ").read_bytes():
+                found.append((directory / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+        except OSError:
+            pass  # gone meanwhile, or another user's
+    return found
+
+
 class AspiredServer:
     """`aspired serve` with a Ray of its own, or on the cluster of `--ray_address` if that is among the flags."""
 

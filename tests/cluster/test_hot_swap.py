@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.cluster.aspired_server import AspiredServer, Load, pid_of, wait_until
+from tests.cluster.aspired_server import AspiredServer, Load, pid_of, processes_of, wait_until
 
 pytestmark = pytest.mark.timeout(300)
 
@@ -18,18 +18,6 @@ pytestmark = pytest.mark.timeout(300)
 def drop(exports: Path, models: Path, version: int) -> None:
     """A version appears as users make it appear: copied file by file into its final place."""
     shutil.copytree(exports / str(version), models / "half_plus_two" / str(version))
-
-
-def processes_of(state: Path) -> list[str]:
-    """The processes that were started with this state directory in their environment: the server's, Ray's and all workers."""
-    found = []
-    for directory in Path("/proc").glob("[0-9]*"):
-        try:
-            if f"XDG_STATE_HOME={state}".encode() in (directory / "environ").read_bytes():
-                found.append((directory / "cmdline").read_bytes().replace(b"\0", b" ").decode())
-        except OSError:
-            pass  # gone meanwhile, or another user's
-    return found
 
 
 def test_versions_are_swapped_under_load_without_a_failed_request(server: AspiredServer, exports: Path, models: Path) -> None:

@@ -43,8 +43,10 @@ MAY_IMPORT: dict[str, tuple[str, ...] | None] = {
     # Reads requests as a frontend does, from files as its request log writes them too.
     "servables.warmup": (*PURE_SERVABLES, "servables.frontend", "servables.request_log"),
     "servables.lane": (*PURE_SERVABLES, "servables.frontend"),
+    "servables.fork_server": (),
     "servables.deployment": (
         *PURE_SERVABLES,
+        "servables.fork_server",
         "servables.lane",
         "servables.platforms",
         "servables.warmup",
@@ -90,6 +92,8 @@ NEVER_IMPORTS: dict[str, tuple[str, ...]] = {
     "servables.warmup": (*HEAVY, "grpc"),
     "servables.request_log": (*HEAVY, "grpc"),
     "servables.lane": (*HEAVY, "grpc"),
+    "servables.fork_server": (*HEAVY, "grpc", "asyncio", "threading"),
+    "servables.fork_server.imports": ("tensorflow", "grpc", "asyncio", "threading"),
     "servables.deployment": ("tensorflow", "tensorflow_serving"),
     "cluster.actors": ("tensorflow", "tensorflow_serving", "grpc"),
 }
@@ -109,6 +113,7 @@ NEVER_LOADS: dict[str, tuple[str, ...]] = {
     "servables.warmup": (*HEAVY, "grpc"),
     "servables.request_log": (*HEAVY, "grpc"),
     "servables.frontend": HEAVY,
+    "servables.fork_server": (*HEAVY, "grpc", "asyncio"),
 }
 
 LOAD = """

@@ -68,8 +68,9 @@ async def source_of(
     models: ModelServerConfig,
     watched: WatchedModels | None = None,
     poll_interval_s: float = 0.01,
+    settle_s: float = 0.0,
 ) -> SourceActor:
-    make_source = functools.partial(FileSystemStoragePathSource, storage=LocalStorage(), settle_s=0.0)
+    make_source = functools.partial(FileSystemStoragePathSource, storage=LocalStorage(), settle_s=settle_s)
     store = ModelConfigStore(InMemoryCheckpointStore(), "models", models)
     actor: SourceActor = await started(SourceActor, make_source, store, LocalLink(controller), poll_interval_s, watched)
     return actor
@@ -94,6 +95,13 @@ async def test_with_an_interval_of_0_a_base_path_is_read_once(tmp_path: Path, mo
     with_versions(tmp_path, "a", [2])
     for _ in range(3):  # the list is said again, and not looked at again
         assert await controller.list() == ("a", [1])
+
+
+async def test_a_version_that_comes_to_rest_does_not_wait_for_the_next_poll(tmp_path: Path) -> None:
+    controller = ListeningController()
+    models = ModelServerConfig((with_versions(tmp_path, "a", [1]),))
+    await source_of(controller, models, poll_interval_s=3600.0, settle_s=0.5)
+    assert await controller.list() == ("a", [1])
 
 
 async def test_with_a_negative_interval_nothing_is_read(tmp_path: Path) -> None:

@@ -198,6 +198,33 @@ class TestSettling:
         storage.put(BASE, "1", fingerprint="part 1", age_s=3600)
         assert polled(source, 1) is None
 
+    def test_a_copy_rests_from_its_newest_change_on_not_from_the_look_that_found_it(self, storage: FakeStorage) -> None:
+        storage.put(BASE, "1", fingerprint="part", age_s=0.2)
+        source = source_of(storage)
+        assert polled(source, 10.0) is None
+        storage.put(BASE, "1", age_s=0.7)
+        assert polled(source, 11.0) is None
+        assert source.due("m", 11.0) == pytest.approx(10.3 + SETTLE_S)
+        assert polled(source, 10.4 + SETTLE_S) == {1: "whole"}
+
+    def test_times_that_contradict_what_was_seen_are_not_believed(self, storage: FakeStorage) -> None:
+        storage.put(BASE, "1", fingerprint="part", age_s=0.2)
+        source = source_of(storage)
+        source.poll("m", 10.0)
+        storage.put(BASE, "1", age_s=1.2)  # yet it has changed within the last second
+        source.poll("m", 11.0)
+        assert source.due("m", 11.0) == 11.0 + SETTLE_S
+
+    def test_nothing_is_due_once_all_that_the_policy_wants_has_settled(self, storage: FakeStorage) -> None:
+        storage.put(BASE, "1", age_s=0)
+        source = source_of(storage)
+        source.poll("m", 0)
+        storage.put(BASE, "2")
+        assert polled(source, 1.0) == {2: "whole"}
+        assert source.due("m", 1.0) == SETTLE_S
+        assert polled(source, SETTLE_S) == {2: "whole"}
+        assert source.due("m", SETTLE_S) is None
+
     def test_an_unsettled_newest_version_does_not_push_out_the_older(self, storage: FakeStorage) -> None:
         storage.put(BASE, "1")
         source = source_of(storage)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Hashable, Sequence
+from typing import Any
+
+import pytest
 
 from cluster.actors.replica_board import ReplicaBoard
 from cluster.config.batching_parameters import BatchingParameters
@@ -12,7 +15,9 @@ from cluster.core.instructions import Load
 from cluster.core.resources import ReplicaResources, Slot
 from cluster.core.servable_id import ServableId
 from servables.deployment.deployment_loader import DeploymentLoader, DeploymentLoaderFactory
+from servables.deployment.serve_applications import ServeApplications
 from servables.deployment.version_replica import ReplicaSpec
+from servables.fork_server.start_command import NAME_VARIABLE
 from servables.servable import PlatformOptions
 from servables.warmup.warmup import WarmupOptions
 from tests.fakes.fake_actors import LocalLink
@@ -57,3 +62,28 @@ def test_a_versions_own_settings_go_before_the_flags_one_by_one() -> None:
 
 def test_a_model_may_be_left_out_of_batching() -> None:
     assert spec(ServingSettings(batching=Unbatched())).batching is None
+
+
+class RecordedApplications(ServeApplications):
+    """Serve, which deploys nothing and says what it was given."""
+
+    def __init__(self) -> None:
+        self.deployments: list[Any] = []
+
+    async def deploy(self, name: str, deployments: Sequence[Any], arguments: Sequence[tuple[Any, ...]]) -> None:
+        self.deployments = list(deployments)
+
+
+@pytest.mark.parametrize(
+    ("fork_server", "gpu", "forked"), [("name", None, True), ("name", 0, False), (None, None, False), (None, 0, False)]
+)
+async def test_replicas_are_forked_when_there_is_a_fork_server_and_they_have_no_gpu(
+    fork_server: str | None, gpu: int | None, forked: bool
+) -> None:
+    applications = RecordedApplications()
+    loader = DeploymentLoader(spec(None), ReplicaBoard(), applications, fork_server)
+    await loader._deploy((Slot("n", gpu),))
+    (deployment,) = applications.deployments
+    runtime_env = deployment.ray_actor_options["runtime_env"]
+    assert ("py_executable" in runtime_env) == forked
+    assert runtime_env["env_vars"].get(NAME_VARIABLE) == (fork_server if forked else None)
