@@ -131,6 +131,7 @@ def _host(config: ServerConfig, log_path: Path, pipes: HostPipes) -> None:
     fork_server = None
     if owns_ray and options.fork_replicas and FORKS:
         fork_server = secrets.token_hex(16)
+        # First of all: it imports while Ray starts.
         start_fork_server(fork_server, os.getpid())
     pipes.tell("progress", message="starting Ray" if owns_ray else f"joining the Ray cluster at {options.ray_address}")
     with connected(None if owns_ray else options.ray_address, options.object_store_memory_bytes):

@@ -100,15 +100,14 @@ class ForkServer:
     def _answer(self, connection: socket.socket) -> Fork | None:
         """Forks, unless that would not be right. Returns something only in the fork."""
         files: list[int] = []
-        pid = None
+        request, pid = None, None
         try:
             request = self._accepted(connection, files)
             if request is not None:
                 pid = os.fork()
         except (OSError, ValueError) as error:
             logger.warning("a replica starts by itself: %s", error)
-        if pid == 0:
-            assert request is not None
+        if request is not None and pid == 0:
             return self._begin(connection, request, files)
         if pid is not None:
             self._forks.add(os.pidfd_open(pid))
