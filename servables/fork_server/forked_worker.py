@@ -25,6 +25,8 @@ def run_worker(request: StartRequest, files: Sequence[int]) -> None:
     os.environ.update(request.environment)
     with contextlib.suppress(PermissionError), open("/proc/self/oom_score_adj", "w") as score:  # only higher is always allowed
         score.write(str(request.oom_score_adj))
+    with contextlib.suppress(PermissionError):
+        os.setpriority(os.PRIO_PROCESS, 0, request.niceness)
     np.random.seed()  # Python's own generator has seen to itself
     gc.enable()
     script = request.arguments[0]

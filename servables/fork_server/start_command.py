@@ -70,7 +70,8 @@ def _forked(name: str, arguments: list[str]) -> bool:
     """Whether a fork has taken over. Raises OSError when there is no fork server, or none in time."""
     with open("/proc/self/oom_score_adj") as file:
         oom_score_adj = int(file.read())
-    request = StartRequest(code_version(), tuple(arguments), dict(os.environ), os.getcwd(), oom_score_adj).encode()
+    niceness = os.getpriority(os.PRIO_PROCESS, 0)
+    request = StartRequest(code_version(), tuple(arguments), dict(os.environ), os.getcwd(), oom_score_adj, niceness).encode()
     deadline = time.monotonic() + FORK_TIMEOUT_S
     with _connected(name, deadline) as connection:
         connection.settimeout(max(CONNECT_INTERVAL_S, deadline - time.monotonic()))

@@ -20,6 +20,9 @@ UNREAD_VARIABLES = frozenset({"OLDPWD", "OPENBLAS_NUM_THREADS", "PWD", "SHLVL", 
 RAY_PREFIX = "RAY_"
 
 
+_KINDS = {"code_version": str, "environment": dict, "directory": str, "oom_score_adj": int, "niceness": int}
+
+
 @dataclass(frozen=True, slots=True)
 class StartRequest:
     """One process to be. `arguments` begin with the script; standard input, output and error travel beside the request.
@@ -32,6 +35,7 @@ class StartRequest:
     environment: dict[str, str]
     directory: str
     oom_score_adj: int
+    niceness: int
 
     def encode(self) -> bytes:
         return json.dumps(asdict(self)).encode()
@@ -44,10 +48,7 @@ class StartRequest:
             request = StartRequest(**{**told, "arguments": tuple(told["arguments"])})
         except (ValueError, TypeError, KeyError) as error:
             raise ValueError(f"no start request: {error}") from error
-        if not request.arguments or not all(
-            isinstance(getattr(request, name), kind)
-            for name, kind in (("code_version", str), ("environment", dict), ("directory", str), ("oom_score_adj", int))
-        ):
+        if not request.arguments or not all(isinstance(getattr(request, name), kind) for name, kind in _KINDS.items()):
             raise ValueError("no start request: a field is not what it should be")
         return request
 

@@ -30,7 +30,7 @@ print(json.dumps({
     "pid": os.getpid(), "parent": os.getppid(), "group": os.getpgid(0), "arguments": sys.argv, "name": __name__,
     "directory": os.getcwd(), "variable": os.environ.get("RAY_VARIABLE"), "path": sys.path[0],
     "drawn": [random.random(), numpy.random.random()], "files": sorted(os.listdir("/proc/self/fd")),
-    "oom_score_adj": int(open("/proc/self/oom_score_adj").read()),
+    "oom_score_adj": int(open("/proc/self/oom_score_adj").read()), "niceness": os.getpriority(os.PRIO_PROCESS, 0),
 }))
 print("an error", file=sys.stderr)
 """
@@ -74,12 +74,12 @@ class Node:
             socket.send_fds(connection, [HEADER.pack(len(data)), data], [null.fileno()] * 3)
 
     def request(self, code: str) -> StartRequest:
-        return StartRequest(code, (str(self.script),), self.environment, str(self.directory), 0)
+        return StartRequest(code, (str(self.script),), self.environment, str(self.directory), 0, 0)
 
     def start(self, *arguments: str, **variables: str) -> dict[str, Any]:
         """What a worker says that is started as Ray starts one."""
         done = subprocess.Popen(
-            ["bash", "-c", f"echo $$; exec {start_command.start_command()} {self.script} {' '.join(arguments)}"],
+            ["bash", "-c", f"echo $$; exec nice -n 3 {start_command.start_command()} {self.script} {' '.join(arguments)}"],
             env={**self.environment, **variables},
             cwd=self.directory,
             stdout=subprocess.PIPE,
@@ -113,6 +113,7 @@ def test_a_fork_is_the_process_that_was_asked_for(node: Node) -> None:
     assert worker["path"] == str(node.script.parent)
     assert worker["directory"] == str(node.directory)
     assert worker["variable"] == "3"
+    assert worker["niceness"] == min(os.getpriority(os.PRIO_PROCESS, 0) + 3, 19)
     assert worker["files"] == ["0", "1", "2", "3"]  # 3 is the listing's own
 
 

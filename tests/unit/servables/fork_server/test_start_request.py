@@ -12,6 +12,7 @@ REQUEST = StartRequest(
     environment={"PATH": "/bin", "RAY_RAYLET_PID": "7", "BYTES": "\udcff"},
     directory="/srv",
     oom_score_adj=1000,
+    niceness=15,
 )
 IMPORTED = {"PATH": "/bin", "BYTES": "\udcff"}
 
