@@ -7,4 +7,7 @@
 `Frontend` puts these together. A protocol's module translates and decides nothing: what is checked in which order, and
 what an error is called, is `inference`'s and the codecs' business, so that both protocols give the same answer for the same
 cause. `*` is an interface: `LocalChannel` here runs calls in the process, `servables.deployment` sends them to replicas.
+
+Too much work is refused early: `QueueBound` knows when a version's queue is too long, the listener when bodies take too much
+memory, and `RefusalPace` keeps clients that come back at once from becoming the work.
 """

@@ -180,3 +180,15 @@ async def test_large_grpc_requests_are_held_up_to_the_limit_and_taken_again_afte
     world.gate.open()
     assert Counter([(await task)[0] for task in flood - refused]) == {grpc.StatusCode.OK: 3}
     assert await predict(large)
+
+
+async def test_a_burst_of_grpc_calls_that_the_event_loop_has_not_taken_yet_is_answered_all_the_same(world: World) -> None:
+    def burst() -> Counter[grpc.StatusCode]:
+        with grpc.insecure_channel(world.target) as channel:
+            call = channel.unary_unary(PREDICT)
+            calls = [call.future(predict_request("other"), timeout=PATIENCE_S) for _ in range(4000)]
+            return Counter(call.code() for call in calls)
+
+    codes = await asyncio.to_thread(burst)
+    assert codes.keys() <= {grpc.StatusCode.OK, grpc.StatusCode.UNAVAILABLE}
+    assert codes[grpc.StatusCode.OK]
