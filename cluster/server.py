@@ -424,6 +424,7 @@ def _version(state: ServableState, controller: ControllerStatus, replicas: Seque
         replicas_wanted=len(placement.slots) if placement else 0,
         nodes=tuple(sorted({slot.node_id for slot in placement.slots})) if placement else (),
         attempts=placement.attempts if placement else 0,
+        caller_thread_signatures=tuple(sorted(frozenset().union(*(report.caller_thread_signatures for report in mine)))),
     )
 
 

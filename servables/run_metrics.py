@@ -45,6 +45,10 @@ class MeasuredServable(Servable):
                 for counter in self._counters:
                     counter.add()
 
+    @property
+    def caller_thread_signatures(self) -> frozenset[str]:
+        return self._servable.caller_thread_signatures
+
     def profile(self, options: ProfileOptions) -> bytes:
         return self._servable.profile(options)
 

@@ -21,7 +21,8 @@ Array = NDArray[np.generic]
 class PlatformOptions:
     """What a platform may need to know to load a version; each platform reads what concerns it.
 
-    `session_config` is a serialized ConfigProto; the numbers of threads, where they are not 0, win over it.
+    `session_config` is a serialized ConfigProto; the numbers of threads, where they are not 0, win over it. With -1 threads
+    between ops a graph runs in the thread that asks for it.
     `gpu` is the index of the device that the process may use (already visible as its only one), None on CPUs.
     """
 
@@ -59,6 +60,11 @@ class Servable(ABC):
         `outputs` names the output aliases to compute, all of them known to the signature; no other is computed.
         Raises AspiredError with the code and text of the platform's own error, DeadlineExceeded after `timeout_s`.
         """
+
+    @property
+    def caller_thread_signatures(self) -> frozenset[str]:
+        """Signatures of which some requests run in the thread that asks for them, as found out so far; for people."""
+        return frozenset()
 
     def profile(self, options: ProfileOptions) -> bytes:
         """Records what the process does, requests included, and blocks meanwhile; returns a serialized XSpace.

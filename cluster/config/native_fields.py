@@ -207,10 +207,12 @@ class PlatformOptionFields(_Fields):
     )
     inter_op_parallelism_threads: int | None = _field(
         None,
-        "Threads of a session between ops; 0 leaves them to --tensorflow_session_config_file, else to TensorFlow.",
+        "Threads of a session between ops; 0 leaves them to --tensorflow_session_config_file, else to TensorFlow. -1: a graph "
+        "runs in the thread that has the request, which suits small ones and ends none of them when its time is over; where no "
+        "number is set, that is found out for each signature (docs/performance.md).",
         unit="threads",
         default_text="--tensorflow_inter_op_parallelism, --tensorflow_session_parallelism",
-        ge=0,
+        ge=-1,
     )
     prefer_tflite_model: bool | None = _field(
         None, "Serve `model.tflite` where a version has one.", default_text="--prefer_tflite_model"

@@ -25,7 +25,8 @@ class ReplicaReport:
     """A replica's account of itself, complete each time: the manager can be rebuilt from these alone.
 
     `replica_id` is Serve's id, new for each process; `pid` is that process on node `node_id`.
-    `signatures`, `deterministic` and `lane` are set from READY on (see `ServableEntry`); `status` is the error while FAILED.
+    `signatures`, `deterministic` and `lane` are set from READY on (see `ServableEntry`), as is `caller_thread_signatures`
+    (see `Servable`); `status` is the error while FAILED.
     """
 
     application: str
@@ -42,6 +43,7 @@ class ReplicaReport:
     signatures: bytes = b""
     deterministic: bool = False
     lane: Lane | None = None
+    caller_thread_signatures: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -214,6 +214,10 @@ class VersionReplica:
         waiting, running = (self._runner.waiting, self._runner.running) if self._runner is not None else (0, 0)
         self._cells.gauge(catalog.CALLS_WAITING, version.name, str(version.version)).set(waiting)
         self._cells.gauge(catalog.CALLS_RUNNING, version.name, str(version.version)).set(running)
+        if self._report.phase is ReplicaPhase.READY:
+            found = self._servable.caller_thread_signatures
+            if found != self._report.caller_thread_signatures:
+                self._tell(replace(self._report, caller_thread_signatures=found))
 
     # -- the manager's side
 

@@ -50,6 +50,13 @@ class ThreadChoice:
             found = self._classes.setdefault(size_bytes.bit_length(), _SizeClass())
         return found.threads
 
+    @property
+    def in_caller(self) -> bool:
+        """Whether inputs of some size go to the caller's thread for good."""
+        if self._fixed is not None:
+            return self._fixed is RunThreads.CALLER
+        return any(each.settled and each.threads is RunThreads.CALLER for each in list(self._classes.values()))
+
     def ran(self, threads: RunThreads, size_bytes: int, duration_s: float) -> None:
         """A run has taken so long."""
         if self._fixed is not None:

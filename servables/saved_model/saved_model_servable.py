@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -13,7 +12,7 @@ from tensorflow.python.framework import op_def_registry
 
 from cluster.core.errors import DeadlineExceeded, FailedPrecondition, InvalidArgument
 from servables.profile import ProfileOptions
-from servables.saved_model.bundle import SavedModelBundle, load_bundle
+from servables.saved_model.bundle import SavedModelBundle, load_bundle, session_config
 from servables.saved_model.profiler import record_profile
 from servables.saved_model.quantized_types import QUANTIZED, plain, quantizing
 from servables.saved_model.run_threads import RunThreads, ThreadChoice
@@ -26,12 +25,13 @@ from servables.signatures import Signature
 
 # Each callable has its own optimized copy of the graph: enough for some signatures, filters and timeouts, not for any number.
 _MAX_CALLABLES = 32
+_MAX_CHOICES = 1024
 
 
 def load_saved_model(path: str, options: PlatformOptions) -> SavedModelServable:
     """Loads the SavedModel at `path`. Raises AspiredError, whatever TensorFlow raised."""
     try:
-        return SavedModelServable(load_bundle(path, options))
+        return SavedModelServable(load_bundle(path, options), session_config(options).inter_op_parallelism_threads)
     except Exception as error:
         raise to_aspired_error(error) from error
 
@@ -39,14 +39,18 @@ def load_saved_model(path: str, options: PlatformOptions) -> SavedModelServable:
 class SavedModelServable(Servable):
     """Runs signatures through session callables, which feed any shape and run only what is fetched, as TF Serving does."""
 
-    def __init__(self, bundle: SavedModelBundle) -> None:
-        """Takes over the bundle: `close` closes it."""
+    def __init__(self, bundle: SavedModelBundle, inter_op_parallelism_threads: int = 0) -> None:
+        """Takes over the bundle: `close` closes it. Its session has so many threads between ops; 0: whatever is quickest."""
         definitions = serving_signature_defs(bundle.meta_graph)
         self._session = bundle.session
         self._signatures = to_signatures(definitions)
         self._deterministic = not keeps_state(bundle.meta_graph.graph_def, definitions.values(), op_def_registry.get)
         self._callables = SessionCallables(self._make_callable, _MAX_CALLABLES)
-        self._choices = lru_cache(_MAX_CALLABLES)(self._choice)
+        self._choices: dict[tuple[str, frozenset[str], frozenset[str]], ThreadChoice] = {}
+        # What a graph with state may wait for in another thread cannot be known, so its runs stay in the pool.
+        self._fixed_threads = None if self._deterministic else RunThreads.POOL
+        if inter_op_parallelism_threads:
+            self._fixed_threads = RunThreads.CALLER if inter_op_parallelism_threads < 0 else RunThreads.POOL
 
     @property
     def signatures(self) -> Mapping[str, Signature]:
@@ -63,7 +67,7 @@ class SavedModelServable(Servable):
             raise DeadlineExceeded("Timed out before the run began")
         size_bytes = sum([array.nbytes for array in inputs.values()])
         fed, fetched = frozenset(inputs), frozenset(outputs)
-        choice = self._choices(signature_name, fed, fetched)
+        choice = self._choices.get((signature_name, fed, fetched)) or self._choice(signature_name, fed, fetched)
         threads = choice.threads(size_bytes)
         timeout_ms = timeout_bucket_ms(timeout_s) if threads is RunThreads.POOL else 0
         try:
@@ -78,6 +82,10 @@ class SavedModelServable(Servable):
             raise to_aspired_error(error) from error
         return {alias: _to_array(values[session_callable.fetches[alias]]) for alias in outputs}
 
+    @property
+    def caller_thread_signatures(self) -> frozenset[str]:
+        return frozenset(signature for (signature, _, _), choice in list(self._choices.items()) if choice.in_caller)
+
     def profile(self, options: ProfileOptions) -> bytes:
         return record_profile(options)
 
@@ -85,9 +93,10 @@ class SavedModelServable(Servable):
         self._callables.clear()
         self._session.close()
 
-    def _choice(self, _signature_name: str, _inputs: frozenset[str], _outputs: frozenset[str]) -> ThreadChoice:
-        """What a graph with state may wait for in another thread cannot be known, so its runs stay in the pool."""
-        return ThreadChoice(fixed=None if self._deterministic else RunThreads.POOL)
+    def _choice(self, signature_name: str, fed: frozenset[str], fetched: frozenset[str]) -> ThreadChoice:
+        if len(self._choices) < _MAX_CHOICES:
+            return self._choices.setdefault((signature_name, fed, fetched), ThreadChoice(self._fixed_threads))
+        return ThreadChoice(self._fixed_threads or RunThreads.POOL)
 
     def _make_callable(self, key: CallableKey) -> SessionCallable:
         signature = self._signatures.get(key.signature_name)

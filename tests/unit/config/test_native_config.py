@@ -361,7 +361,7 @@ MODELS = st.fixed_dictionaries(
             optional={
                 "saved_model_tags": st.lists(NAMES, min_size=1, max_size=2),
                 "intra_op_parallelism_threads": COUNTS,
-                "inter_op_parallelism_threads": COUNTS,
+                "inter_op_parallelism_threads": COUNTS | st.just(-1),
                 "prefer_tflite_model": SWITCH,
                 "num_tflite_pools": COUNTS,
                 "num_tflite_interpreters_per_pool": COUNTS,

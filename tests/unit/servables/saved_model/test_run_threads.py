@@ -72,3 +72,14 @@ def test_a_fixed_choice_learns_nothing() -> None:
     choice = ThreadChoice(fixed=RunThreads.POOL)
 
     assert set(live(choice, dict.fromkeys(RunThreads, MICRO), 50)) == {RunThreads.POOL}
+
+
+def test_tells_what_was_found_out() -> None:
+    choice = ThreadChoice()
+    assert not choice.in_caller
+
+    live(choice, {RunThreads.POOL: 15 * MICRO, RunThreads.CALLER: 5 * MICRO}, 2 * TRIALS)
+
+    assert choice.in_caller
+    assert ThreadChoice(fixed=RunThreads.CALLER).in_caller
+    assert not ThreadChoice(fixed=RunThreads.POOL).in_caller

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from cluster.core.errors import DeadlineExceeded, InvalidArgument
-from servables.saved_model.run_threads import RunThreads, ThreadChoice
+from servables.saved_model.run_threads import RunThreads
 from servables.servable import Array, Servable
 from servables.signatures import PREDICT_METHOD_NAME, TensorInfo
 from servables.tensors import DataType
@@ -164,7 +164,8 @@ def test_more_kinds_of_call_than_are_kept_still_answer(module_servable: Servable
 def test_answers_and_errors_are_the_same_in_any_threads(
     module_servable: Servable, threads: RunThreads, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module_servable, "_choices", lambda *_: ThreadChoice(fixed=threads))
+    monkeypatch.setattr(module_servable, "_choices", {})
+    monkeypatch.setattr(module_servable, "_fixed_threads", threads)
 
     inputs = {"x": floats(1.0, 2.0), "s": strings(b"a", b"b")}
     answer = module_servable.run("pure", inputs, ["halves", "shouted", "number"], 60.0)
@@ -178,3 +179,4 @@ def test_answers_and_errors_are_the_same_in_any_threads(
         module_servable.run("divide", {"x": np.array([1, 0], np.int32)}, ["y"], None)
     with pytest.raises(InvalidArgument, match=r"^Type mismatch: actual double vs\. expect float"):
         module_servable.run("pure", {**inputs, "x": np.ones(2)}, ["halves"], None)
+    assert ("pure" in module_servable.caller_thread_signatures) == (threads is RunThreads.CALLER)
