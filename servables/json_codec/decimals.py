@@ -6,6 +6,7 @@ The text is `%g` (six digits) when that reads back as the same value, else `%.9g
 
 from __future__ import annotations
 
+import re
 from array import array
 from collections.abc import Sequence
 from itertools import chain
@@ -27,6 +28,7 @@ _POWERS = np.array([float(f"1e{decade}") for decade in (*_DECADES, _DECADES.stop
 _SIX_DIGIT_SCALES = np.array([1.0, *(float(f"1e{5 - decade}") for decade in _DECADES), 1.0])
 _NINE_DIGIT_SCALES = np.array([1.0, *(float(f"1e{8 - decade}") for decade in _DECADES), 1.0])
 _OUTSIDE = np.array([True, *(decade == -5 for decade in _DECADES), True])  # 1e-05 is written by orjson as 0.00001
+_ONE_DIGIT_EXPONENT = re.compile(rb"e-(?=[6-9])")
 _ROUNDING_DOUBT = 1e-6  # the product with a scale may be off by 1.2e-7 of a unit in the ninth digit
 
 
@@ -55,8 +57,7 @@ def decimal_json(values: NDArray[np.floating[Any]]) -> bytes:
     doubles, unwritable = _shortest_doubles(values)
     text = orjson.dumps(doubles, option=orjson.OPT_SERIALIZE_NUMPY)
     if b"e-" in text:
-        for digit in (b"6", b"7", b"8", b"9"):
-            text = text.replace(b"e-" + digit, b"e-0" + digit)
+        text = _ONE_DIGIT_EXPONENT.sub(b"e-0", text)
     if not unwritable.any():
         return text
     # orjson wrote null for these; their texts go in between.
