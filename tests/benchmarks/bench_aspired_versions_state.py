@@ -38,7 +38,7 @@ def bench_a_list_is_said_again(benchmark: BenchmarkFixture, count: int) -> None:
 
 @pytest.mark.parametrize("count", COUNTS)
 def bench_a_swap(benchmark: BenchmarkFixture, count: int) -> None:
-    """From the list that has only the next version to the end of the last one's unloading, in a state that has never swapped."""
+    """From the list that has only the next version to the end of the last one's unloading; a fresh state in each round."""
 
     def swap(driven: DrivenState) -> DrivenState:
         old, new = ServableId("m0", 1), ServableId("m0", 2)
@@ -56,6 +56,6 @@ def bench_a_swap(benchmark: BenchmarkFixture, count: int) -> None:
                         pass
         return driven
 
-    swapped = benchmark.pedantic(swap, setup=lambda: ((serving(count),), {}), rounds=10)
+    swapped = benchmark.pedantic(swap, setup=lambda: ((serving(count),), {}), rounds=10)  # type: ignore[no-untyped-call]
 
     assert swapped.public("m0") == {1: PublicState.END, 2: PublicState.AVAILABLE}
