@@ -13,7 +13,7 @@ from scripts.benchmarks.machine import Machine
 
 BEGIN_MARK = "<!-- figures: written by scripts/bench, not by hand -->"
 END_MARK = "<!-- end of figures -->"
-COLUMNS = ("ROW", "WHAT", "ASPIRED", "PEER", "OF", "RATIO (MIN-MAX)", "TARGET", "VERDICT")
+COLUMNS = ("ROW", "WHAT", "MEASURED", "PEER", "OF", "RATIO (MIN-MAX)", "TARGET", "VERDICT")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ def as_markdown(report: Report, plot: str | None = None) -> str:
     lines += [f"{report.rounds} rounds, {report.seconds} s a measurement; medians of the rounds.", ""]
     if plot:
         lines += [f"![Aspired against its peers]({plot})", ""]
-    columns = ("row", "what", "Aspired", "peer", "of", "ratio (min-max)", "target", "verdict")
+    columns = ("row", "what", "measured", "peer", "of", "ratio (min-max)", "target", "verdict")
     for row in (columns, ("---",) * len(columns), *table_rows(report)):
         lines.append("| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in row) + " |")
     if report.left_out:
