@@ -131,4 +131,9 @@ def _measure(bench: Workbench, chosen: Sequence[Scenario], terminal: Terminal) -
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except BrokenPipeError:
+        # Who read the table has seen enough, as `head` does; the interpreter's own flush must not fail again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
