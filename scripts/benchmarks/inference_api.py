@@ -52,7 +52,10 @@ class InferenceApi(ABC):
     def ask_rest(self, port: int, payload: Payload) -> NDArray[Any]:
         """One request's answer. Raises Internal for an error."""
         url = f"http://127.0.0.1:{port}{self.rest_path(payload)}"
-        answer = httpx.post(url, content=self.rest_body(payload), timeout=_TIMEOUT_S)
+        try:
+            answer = httpx.post(url, content=self.rest_body(payload), timeout=_TIMEOUT_S)
+        except httpx.HTTPError as error:
+            raise Internal(f"{url} does not answer: {error!r}") from None
         if answer.status_code != httpx.codes.OK:
             raise Internal(f"{url} answers {answer.status_code}: {answer.text[:500]}")
         return self.read_rest(payload, answer.content)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import orjson
 
+from cluster.core.errors import Internal
 from scripts.benchmarks.figure import Figure, Target
 from scripts.benchmarks.in_process import CALLABLE, CALLABLE_IN_THREAD
 from scripts.benchmarks.payload import half_plus_two_tensor, images
@@ -83,7 +84,7 @@ def _image_decode(bench: Workbench) -> list[Figure]:
         return np.asarray(orjson.loads(body)["instances"], np.float32)
 
     if not np.array_equal(ours(), theirs()):
-        raise AssertionError("the decoders disagree")
+        raise Internal("the decoders disagree")
     rounds = [(_median_ms(ours), _median_ms(theirs)) for _ in range(bench.rounds)]
     return [
         Figure(

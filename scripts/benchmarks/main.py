@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from cluster.core.errors import AspiredError
+from cluster.core.errors import AspiredError, NotFound
 from cluster.terminal import Terminal
 from scripts.benchmarks.catalog import scenarios
 from scripts.benchmarks.figure import Figure
@@ -77,7 +77,10 @@ def _positive(text: str) -> int:
 
 def _run(options: argparse.Namespace, terminal: Terminal, command: str) -> int:
     chosen = select(scenarios(), options.rows)
-    page = options.page.read_text() if options.page else ""
+    try:
+        page = options.page.read_text() if options.page else ""
+    except OSError as error:
+        raise NotFound(f"--page={options.page}: {error.strerror}") from None
     if options.page:
         rewrite_section(page, "")  # refuses a page without marks before anything is measured
     python = install_pytriton(terminal) if options.peers else pytriton_python()
@@ -128,4 +131,9 @@ def _measure(bench: Workbench, chosen: Sequence[Scenario], terminal: Terminal) -
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    try:
+        sys.exit(main(sys.argv[1:]))
+    except BrokenPipeError:
+        # Who read the table has seen enough, as `head` does; the interpreter's own flush must not fail again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)

@@ -135,7 +135,10 @@ def _remove(bench: Workbench, server: RunningServer, names: tuple[str, ...]) -> 
 
 def _available(server: RunningServer, name: str) -> list[str]:
     """The versions of a model that are AVAILABLE, or still on their way out."""
-    answer = httpx.get(server.rest_url(f"/v1/models/{name}"), timeout=_CHANGE_TIMEOUT_S)
+    try:
+        answer = httpx.get(server.rest_url(f"/v1/models/{name}"), timeout=_CHANGE_TIMEOUT_S)
+    except httpx.HTTPError as error:
+        raise Internal(f"the status of {name} cannot be read: {error!r}") from None
     if answer.status_code == httpx.codes.NOT_FOUND:
         return []
     statuses = answer.json()["model_version_status"]
