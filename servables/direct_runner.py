@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import os
 import time
 from collections import OrderedDict
 
@@ -20,11 +21,14 @@ from servables.short_runs import ShortRuns
 from servables.stage_metrics import REPLICA_QUEUE, REPLICA_RUN, StageMetrics
 from servables.worker_threads import WorkerThreads
 
+SLICE_S = 0.001
+
 
 class DirectRunner(Runner):
     """Runs calls in the order they come, up to `num_threads` at once. One whose time is over is answered without being run.
 
-    Calls that have turned out to be short run on the event loop itself, before others that wait.
+    Calls that have turned out to be short run on the event loop itself, whatever waits for threads; in slices of `SLICE_S`, so
+    that replies leave meanwhile, and whatever else the loop has to do is done.
     """
 
     def __init__(self, servable: Servable, num_threads: int, model_name: str = "", stages: StageMetrics | None = None) -> None:
@@ -38,14 +42,18 @@ class DirectRunner(Runner):
             self._queue.take, self._queue.ready_at, self._run, num_threads=num_threads, name="direct_runner"
         )
         self._lock = self._threads.lock
-        self._short_runs = ShortRuns()
+        self._short_runs = ShortRuns(_cores())
+        self._loop = asyncio.get_running_loop()
+        # Short calls that the slice of this turn of the loop had no time for. Used on the loop alone.
+        self._inline = _CallQueue(self._replies)
+        self._slice_ends: float | None = None
         self._timer = DeadlineTimer(self._expire)
         self._closed = False
 
     @property
     def waiting(self) -> int:
         """Calls that have not begun."""
-        return len(self._queue)
+        return len(self._queue) + len(self._inline)
 
     @property
     def running(self) -> int:
@@ -62,8 +70,9 @@ class DirectRunner(Runner):
             self._replies.post([(on_reply, Reply(call.call_id, status=status))])
             return waiter
         if self._short_runs.short(call.signature_name, waiter.size_bytes):
-            self._run(waiter, inline=True)
+            self._submit_inline(waiter, now)
             return waiter
+        waiter.queue = self._queue
         with self._lock:
             self._queue.add(waiter)
             self._threads.wake(now)
@@ -75,6 +84,7 @@ class DirectRunner(Runner):
         self._timer.cancel()
         with self._lock:
             self._queue.drain(CLOSED)
+            self._inline.drain(CLOSED)
         await self._threads.close()
         self._replies.deliver()
 
@@ -88,12 +98,36 @@ class DirectRunner(Runner):
         return None
 
     def _cancel(self, waiter: _WaitingCall) -> None:
-        with self._lock:
-            self._queue.cancel(waiter)
+        if waiter.queue is not None:
+            with self._lock:
+                waiter.queue.cancel(waiter)
 
     def _expire(self) -> float:
         with self._lock:
-            return self._queue.expire(time.monotonic())
+            now = time.monotonic()
+            return min(self._queue.expire(now), self._inline.expire(now))
+
+    def _submit_inline(self, waiter: _WaitingCall, now: float) -> None:
+        if self._slice_ends is None:
+            self._slice_ends = now + SLICE_S
+            self._loop.call_soon(self._next_slice)
+        if now < self._slice_ends:
+            self._run(waiter, inline=True)
+            return
+        waiter.queue = self._inline
+        self._inline.add(waiter)
+        self._timer.watch(waiter.deadline)
+
+    def _next_slice(self) -> None:
+        self._slice_ends = None
+        now = time.monotonic()
+        until = now + SLICE_S
+        while now < until and (waiter := self._inline.take(now)) is not None:
+            self._run(waiter, inline=True)
+            now = time.monotonic()
+        if len(self._inline):
+            self._slice_ends = now  # what comes meanwhile queues up
+            self._loop.call_soon(self._next_slice)
 
     def _run(self, waiter: _WaitingCall, inline: bool = False) -> None:
         call = waiter.call
@@ -111,10 +145,14 @@ class DirectRunner(Runner):
         self._replies.post([(waiter.on_reply, reply)])
 
 
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 class _WaitingCall:
     """The submission of one call."""
 
-    __slots__ = ("_runner", "call", "deadline", "on_reply", "size_bytes", "timed_since", "waiting")
+    __slots__ = ("_runner", "call", "deadline", "on_reply", "queue", "size_bytes", "timed_since", "waiting")
 
     def __init__(self, runner: DirectRunner, call: Call, on_reply: OnReply, deadline: float) -> None:
         self._runner = runner
@@ -123,6 +161,7 @@ class _WaitingCall:
         self.size_bytes = sum([array.nbytes for array in call.inputs.values()])
         self.deadline = deadline
         self.timed_since: float | None = None
+        self.queue: _CallQueue | None = None
         self.waiting = False
 
     def cancel(self) -> None:

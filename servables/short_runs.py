@@ -6,6 +6,9 @@ from servables.suspension import Suspension
 
 SHORT_S = 50e-6
 """What a thread's taking a call and giving its reply back costs, more or less, with all else that waits for the interpreter."""
+SHORT_ON_FEW_CORES_S = 500e-6
+"""Where a frontend keeps one core busy and threads have only the other one, nothing is done sooner by handing it over."""
+FEW_CORES = 2
 TRIALS = 16
 """Runs in a thread before the choice: the shortest counts, since any of them may have waited for the interpreter."""
 LONG_S = 0.005
@@ -21,7 +24,9 @@ class ShortRuns:
     `ran` may be told from several threads: a lost timing does no harm.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, cores: int) -> None:
+        """`cores`: those that the process may use."""
+        self._short_s = SHORT_ON_FEW_CORES_S if cores <= FEW_CORES else SHORT_S
         self._runs: dict[tuple[str, int], _Runs] = {}
         self._suspensions: dict[str, Suspension] = {}
 
@@ -45,15 +50,16 @@ class ShortRuns:
         key = signature_name, size_bytes.bit_length()
         runs = self._runs.get(key)
         if runs is None:
-            runs = self._runs[key] = _Runs()
+            runs = self._runs[key] = _Runs(self._short_s)
         runs.ran(duration_s, inline)
 
 
 class _Runs:
-    __slots__ = ("_mean_s", "_shortest_s", "_trials", "short")
+    __slots__ = ("_mean_s", "_short_s", "_shortest_s", "_trials", "short")
 
-    def __init__(self) -> None:
+    def __init__(self, short_s: float) -> None:
         self.short = False
+        self._short_s = short_s
         self._mean_s = 0.0
         self._begin_trials()
 
@@ -64,13 +70,13 @@ class _Runs:
     def ran(self, duration_s: float, inline: bool) -> None:
         if inline:
             self._mean_s += (duration_s - self._mean_s) * _WEIGHT
-            if self._mean_s > 2 * SHORT_S:
+            if self._mean_s > 2 * self._short_s:
                 self.short = False
                 self._begin_trials()
             return
         self._trials += 1
         self._shortest_s = min(self._shortest_s, duration_s)
         if self._trials >= TRIALS:
-            self.short = self._shortest_s < SHORT_S
+            self.short = self._shortest_s < self._short_s
             self._mean_s = self._shortest_s
             self._begin_trials()

@@ -4,10 +4,10 @@
     call(entry, ...)                              joins the version's open frame, returns the outputs
 
 **Frames.** Calls that arrive in one pass of the event loop leave together at its end, or some passes later if more are on their
-way (`Arrivals`). While `max_young_frames` frames
-younger than `young_frame_s` are under way, further calls collect; the next frame takes them all, up to a count and a
-byte limit. A frame that has been under way for longer counts no more, so a slow row holds nobody. This turns load into
-larger frames and leaves a lone request alone.
+way (`Arrivals`). While `max_young_frames` frames younger than `young_frame_s` are under way, further calls collect; the next
+frame takes them all, up to a count and a byte limit. A frame of which half is answered, or that has been under way for longer,
+counts no more: the replica has its next frame before it is done with the last, and a slow row holds nobody. This turns load
+into larger frames and leaves a lone request alone.
 
 **Changes.** A version that leaves the map refuses what has not been sent (`NotServing`: the caller resolves again) and
 lets finish what has. `apply` says when that is over.
@@ -476,12 +476,14 @@ class _VersionRoute:
             self._schedule_departure()
 
     async def _carry(self, frame: _Frame, calls: Sequence[Call]) -> None:
+        half = len(calls) // 2
+
         def on_replies(replies: Sequence[Reply]) -> None:
             for reply in replies:
                 pending = frame.calls.pop(reply.call_id, None)
                 if pending is not None:
                     self._answer(pending, reply)
-            if not frame.calls:
+            if len(frame.calls) <= half:
                 self._grow_old(frame)
 
         error: AspiredError

@@ -3,6 +3,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+import time
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
@@ -12,9 +13,10 @@ import pytest
 
 from cluster.core.errors import Code, InvalidArgument, Status
 from servables.call import Call, Reply
-from servables.direct_runner import DirectRunner
+from servables.direct_runner import SLICE_S, DirectRunner
 from servables.runner import Submission
 from servables.servable import Array
+from servables.short_runs import SHORT_S, TRIALS
 from tests.fakes.fake_servable import FakeServable, Gate
 
 HOLD = -1.0
@@ -92,7 +94,6 @@ async def test_slow_calls_hold_up_no_other_while_a_thread_is_free() -> None:
         replies = await ask(runner, *(call(2 * n) for n in range(20)))
 
         assert [value(reply) for reply in replies] == [n + 2 for n in range(20)]
-        assert runner.waiting == 0
         gate.open()
         assert [value(reply) for reply in await slow] == [1.5] * 2 + [3] * 20
 
@@ -238,3 +239,47 @@ async def test_calls_that_have_turned_out_to_be_short_run_where_they_are_and_are
         assert not answered.done()
 
         assert value(await answered) == 7
+
+
+async def test_short_calls_run_in_slices_between_which_the_loop_sees_to_other_things() -> None:
+    def take_a_while(inputs: Mapping[str, Array]) -> dict[str, Array]:
+        until = time.perf_counter() + SHORT_S / 2
+        while time.perf_counter() < until:
+            pass
+        return {"y": inputs["x"]}
+
+    async with running(FakeServable(take_a_while, held=lambda _: False)) as runner:
+        for _ in range(4):
+            await ask(runner, *(call(n) for n in range(TRIALS)))
+        replies = ask(runner, *(call(n) for n in range(int(20 * SLICE_S / SHORT_S))))
+        waiting = [runner.waiting]
+        while not replies.done():
+            await asyncio.sleep(0)
+            waiting.append(runner.waiting)
+
+        assert [value(reply) for reply in await replies] == list(range(int(20 * SLICE_S / SHORT_S)))
+        assert len({count for count in waiting if count}) > 2
+
+
+@pytest.mark.parametrize("end", ["cancel", "expire", "close"])
+async def test_short_calls_that_wait_for_the_next_slice_can_be_ended(end: str) -> None:
+    def take_a_while(inputs: Mapping[str, Array]) -> dict[str, Array]:
+        until = time.perf_counter() + SHORT_S / 2
+        while time.perf_counter() < until:
+            pass
+        return {"y": inputs["x"]}
+
+    async with running(FakeServable(take_a_while, held=lambda _: False)) as runner:
+        for _ in range(4):
+            await ask(runner, *(call(n) for n in range(TRIALS)))
+        timeout_s = SLICE_S if end == "expire" else None
+        submitted = [submit(runner, call(n, timeout_s)) for n in range(int(20 * SLICE_S / SHORT_S))]
+        answered, submission = submitted[-1]
+        if end == "cancel":
+            submission.cancel()
+        elif end == "close":
+            await runner.close()
+
+        code = {"cancel": Code.CANCELLED, "expire": Code.DEADLINE_EXCEEDED, "close": Code.UNAVAILABLE}[end]
+        assert (await answered).status.code is code
+        assert (await submitted[0][0]).status.ok
