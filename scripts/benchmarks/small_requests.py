@@ -8,7 +8,7 @@ from scripts.benchmarks.figure import Figure, Target
 from scripts.benchmarks.in_process import CALLABLE, CALLABLE_IN_THREAD, SIGNATURE
 from scripts.benchmarks.payload import Payload, half_plus_two, mlp
 from scripts.benchmarks.scenario import Scenario
-from scripts.benchmarks.workbench import ASPIRED, IN_PROCESS, PYTRITON, TUTORIAL, Measured, Workbench
+from scripts.benchmarks.workbench import ASPIRED, ASPIRED_BATCHING, IN_PROCESS, PYTRITON, TUTORIAL, Measured, Workbench
 
 _CONNECTIONS = (1, 32, 128)
 Targets = Mapping[tuple[str, str, int], Target]
@@ -32,6 +32,7 @@ def scenarios() -> list[Scenario]:
         for payload in (half_plus_two, mlp)
         for connections in _CONNECTIONS
     ]
+    found += [_against_pytriton(protocol, mlp, 32, batching=True) for protocol in ("REST", "gRPC")]
     tutorial = "rest-half_plus_two-32-tutorial"
     found.append(
         Scenario(
@@ -45,19 +46,23 @@ def scenarios() -> list[Scenario]:
     return found
 
 
-def _against_pytriton(protocol: str, payload: Callable[[], Payload], connections: int) -> Scenario:
-    name = f"{protocol.lower()}-{payload.__name__}-{connections}"
+def _against_pytriton(protocol: str, payload: Callable[[], Payload], connections: int, *, batching: bool = False) -> Scenario:
+    """pytriton always batches; Aspired does with `--enable_batching`."""
+    server, suffix, flag = (ASPIRED_BATCHING, "-batching", ", --enable_batching") if batching else (ASPIRED, "", "")
+    name = f"{protocol.lower()}-{payload.__name__}-{connections}{suffix}"
     return Scenario(
         name,
-        f"{protocol} {payload.__name__}, {connections} connections, against pytriton",
-        (ASPIRED, PYTRITON, IN_PROCESS),
-        lambda bench: _compare(bench, name, protocol, payload(), connections, PYTRITON),
+        f"{protocol} {payload.__name__}, {connections} connections{flag}, against pytriton",
+        (server, PYTRITON, IN_PROCESS),
+        lambda bench: _compare(bench, name, protocol, payload(), connections, PYTRITON, server),
     )
 
 
-def _compare(bench: Workbench, name: str, protocol: str, payload: Payload, connections: int, peer: str) -> list[Figure]:
+def _compare(
+    bench: Workbench, name: str, protocol: str, payload: Payload, connections: int, peer: str, server: str = ASPIRED
+) -> list[Figure]:
     drive = (bench.rest if protocol == "REST" else bench.grpc)(payload, connections)
-    ours, theirs = bench.alternate((ASPIRED, peer), payload, drive, protocol)
+    ours, theirs = bench.alternate((server, peer), payload, drive, protocol)
     key = (protocol, payload.model, connections) if peer == PYTRITON else None
 
     def figure(quantity: str, unit: str, value: Callable[[Measured], float], targets: Targets) -> Figure:

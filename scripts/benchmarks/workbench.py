@@ -87,7 +87,7 @@ class Workbench:
             starts: dict[str, Callable[[], contextlib.AbstractContextManager[RunningServer]]] = {
                 ASPIRED: lambda: self._aspired(name, ("half_plus_two", "mlp")),
                 ASPIRED_IMAGES: lambda: self._aspired(name, ("cnn", "image")),
-                ASPIRED_BATCHING: lambda: self._aspired(name, ("cnn",), "--enable_batching"),
+                ASPIRED_BATCHING: lambda: self._aspired(name, ("cnn", "mlp"), "--enable_batching"),
                 ASPIRED_REPOSITORY: self._aspired_repository,
                 PYTRITON: self._pytriton,
                 TUTORIAL: lambda: servers.tutorial(self.saved_model("half_plus_two")),

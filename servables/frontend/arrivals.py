@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 
 MAX_HOLD_S = 0.001
-QUIET_TURNS = 3
+QUIET_TURNS = 8
 
 
 class Arrivals:

@@ -21,7 +21,7 @@ def test_all_rows_run_by_default_and_names_are_unique() -> None:
 
 def test_patterns_choose_rows_in_the_order_of_the_catalog() -> None:
     names = [scenario.name for scenario in select(scenarios(), ["overload", "rest-mlp-*"])]
-    assert names == ["rest-mlp-1", "rest-mlp-32", "rest-mlp-128", "overload"]
+    assert names == ["rest-mlp-1", "rest-mlp-32", "rest-mlp-128", "rest-mlp-32-batching", "overload"]
 
 
 def test_a_name_of_nothing_is_refused() -> None:
