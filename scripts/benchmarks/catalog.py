@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from scripts.benchmarks import compute_bound, footprint, large_requests, neighbours, overload, small_requests
+from scripts.benchmarks import compute_bound, footprint, large_requests, neighbours, overload, small_requests, stages
 from scripts.benchmarks.scenario import Scenario
 
 
 def scenarios() -> list[Scenario]:
     return [
         *small_requests.scenarios(),
+        *stages.scenarios(),
         *overload.scenarios(),
         *large_requests.scenarios(),
         *compute_bound.scenarios(),

@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import time
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,6 +53,15 @@ def cpu_s(root: int) -> float:
     return total / _TICKS_PER_S
 
 
+def cpu_s_by_kind(root: int) -> dict[str, float]:
+    """The same, by what processes are for."""
+    total: Counter[str] = Counter()
+    for pid in (root, *descendants(root)):
+        with contextlib.suppress(OSError):
+            total[_kind(pid)] += sum(_stat(pid)[11:13])
+    return {kind: ticks / _TICKS_PER_S for kind, ticks in total.items()}
+
+
 def memory(root: int) -> list[ProcessMemory]:
     """What `root` and all below it have in memory."""
     found = []
@@ -91,7 +101,9 @@ def process_kind(command_line: str) -> str:
         return "frontend" if replica.group(2) == "frontend" else "version replica"
     if worker := re.match(r"ray::(\w+)", command_line):
         return worker.group(1)
-    if program := re.search(r"-m (cluster[\w.]*)|/ray/\S*?(\w+)\.py|/(gcs_server|raylet)\b", command_line):
+    if program := re.search(
+        r"-m (cluster[\w.]*)|/ray/\S*?(\w+)\.py|/(gcs_server|raylet)\b|servables\.\w+\.(fork_server)\b", command_line
+    ):
         return next(name for name in program.groups() if name)
     return Path(command_line.split(" ")[0]).name
 

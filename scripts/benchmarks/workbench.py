@@ -28,6 +28,7 @@ _TOLERANCE = 1e-3
 ASPIRED = "aspired"
 ASPIRED_IMAGES = "aspired-images"
 ASPIRED_BATCHING = "aspired-batching"
+ASPIRED_MONITORED = "aspired-monitored"
 ASPIRED_REPOSITORY = "aspired-repository"
 PYTRITON = "pytriton"
 TUTORIAL = "tutorial"
@@ -88,6 +89,9 @@ class Workbench:
                 ASPIRED: lambda: self._aspired(name, ("half_plus_two", "mlp")),
                 ASPIRED_IMAGES: lambda: self._aspired(name, ("cnn", "image")),
                 ASPIRED_BATCHING: lambda: self._aspired(name, ("cnn", "mlp"), "--enable_batching"),
+                ASPIRED_MONITORED: lambda: self._aspired(
+                    name, ("half_plus_two", "mlp"), f"--monitoring_config_file={self._monitoring_config()}"
+                ),
                 ASPIRED_REPOSITORY: self._aspired_repository,
                 PYTRITON: self._pytriton,
                 TUTORIAL: lambda: servers.tutorial(self.saved_model("half_plus_two")),
@@ -128,6 +132,11 @@ class Workbench:
         work = self.work / name
         config = servers.model_config_flag(work, {model: self.models[model] for model in models})
         return servers.aspired(work, *config, *flags)
+
+    def _monitoring_config(self) -> Path:
+        config = self.work / "monitoring.config"
+        config.write_text("prometheus_config { enable: true }\n")
+        return config
 
     def _aspired_repository(self) -> contextlib.AbstractContextManager[RunningServer]:
         shutil.copytree(self.models["half_plus_two"], self.repository / "half_plus_two")
