@@ -114,16 +114,19 @@ class GrpcServices:
         )
 
     async def predict(self, request_bytes: bytes, timeout_s: float | None) -> bytes:
+        began = time.perf_counter()
         fields = read_predict_request(request_bytes)
         if fields is not None:
             with self._inference.metrics.request("GRPC", fields.spec.name, "Predict"):
                 return await self._predict(
-                    fields.spec, fields.inputs, fields.output_filter, input_array, request_bytes, timeout_s
+                    fields.spec, fields.inputs, fields.output_filter, input_array, request_bytes, timeout_s, began
                 )
         request = parsed(PredictRequest, request_bytes)
         with self._inference.metrics.request("GRPC", request.model_spec.name, "Predict"):
             spec = _model_spec(request)
-            return await self._predict(spec, request.inputs, request.output_filter, tensor_to_array, request_bytes, timeout_s)
+            return await self._predict(
+                spec, request.inputs, request.output_filter, tensor_to_array, request_bytes, timeout_s, began
+            )
 
     async def _predict(
         self,
@@ -133,11 +136,14 @@ class GrpcServices:
         to_array: Callable[[T], Array],
         request_bytes: bytes,
         timeout_s: float | None,
+        began: float,
     ) -> bytes:
+        read_s = time.perf_counter() - began
+
         def decode(signatures: Signatures) -> SignatureCall:
             return predict_call(signatures, spec.signature_name, inputs, output_filter, to_array)
 
-        prediction = await self._inference.predict(spec, decode, timeout_s)
+        prediction = await self._inference.predict(spec, decode, timeout_s, read_s=read_s)
         began = time.perf_counter()
         answer = write_predict_response(prediction, tensor_content=self._tensor_content)
         if prediction.timed:

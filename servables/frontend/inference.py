@@ -159,8 +159,13 @@ class Inference:
                 return
             self._router.check_room(entry, timeout_s)
 
-    async def predict(self, spec: ModelSpec, decode: DecodeCall, timeout_s: float | None, api: str = "Predict") -> Prediction:
-        """Runs one call; `timeout_s` covers all of it, waiting and running included. `api` is what it is counted as."""
+    async def predict(
+        self, spec: ModelSpec, decode: DecodeCall, timeout_s: float | None, api: str = "Predict", read_s: float = 0.0
+    ) -> Prediction:
+        """Runs one call; `timeout_s` covers all of it, waiting and running included. `api` is what it is counted as.
+
+        `read_s`: what the protocol has spent on the request's bytes before, part of the stage that decodes.
+        """
         loop = asyncio.get_running_loop()
         began = loop.time()
         timed = self.stages.sampled()
@@ -177,7 +182,7 @@ class Inference:
             remaining_s = None if timeout_s is None else timeout_s - elapsed_s
             handed_over = time.perf_counter()
             if timed:
-                self.stages.took(spec.name, DECODE, handed_over - decoding_since)
+                self.stages.took(spec.name, DECODE, read_s + handed_over - decoding_since)
             try:
                 outputs = await self._router.call(entry, call.signature_name, call.inputs, call.outputs, remaining_s, timed)
             except NotServing as refusal:

@@ -175,7 +175,9 @@ class Rest:
         return await self._verbs[target.verb](target.spec, await self._body(request))
 
     async def _predict(self, spec: ModelSpec, body: bytes) -> bytes:
+        began = time.perf_counter()
         predict_body = PredictBody.parse(body)
+        read_s = time.perf_counter() - began
 
         def decode(signatures: Signatures) -> SignatureCall:
             name = predict_body.signature_name or DEFAULT_SIGNATURE_NAME
@@ -185,7 +187,7 @@ class Rest:
             inputs = predict_body.decode(signature.inputs, predict_body.signature_name)
             return SignatureCall(name, inputs, requested_outputs(signature))
 
-        prediction = await self._inference.predict(spec, decode, self._options.timeout_s)
+        prediction = await self._inference.predict(spec, decode, self._options.timeout_s, read_s=read_s)
         began = time.perf_counter()
         answer = encode_predictions(prediction.outputs, predict_body.row_format)
         if prediction.timed:

@@ -61,6 +61,12 @@ def predict(server: AspiredServer, times: int) -> None:
         assert server.predict("m", [1.0])[0] == 200
 
 
+def kill(pid: int) -> None:
+    """Until it is gone, connections to its share of the port are taken, and reset."""
+    os.kill(pid, signal.SIGKILL)
+    wait_until(lambda: not Path("/proc", str(pid)).exists(), what=f"process {pid} is gone")
+
+
 def counts(series: Series) -> Series:
     """What must never fall: counters, and the buckets, sums and counts of histograms."""
     return {key: value for key, value in series.items() if not key[0].startswith("aspired_") or "_total" in key[0]}
@@ -105,7 +111,7 @@ def test_no_count_falls_when_a_process_is_killed(server: AspiredServer) -> None:
     predict(server, 20)
     seen = counts(scrape(server))
     for title in ("ServeReplica:default.frontend", "ServeReplica:default.m.1"):
-        os.kill(pid_of(title), signal.SIGKILL)
+        kill(pid_of(title))
         wait_until(lambda: _answers(server), what="the server answers again")
         now = counts(scrape(server))
         assert {key: (value, now.get(key)) for key, value in seen.items() if now.get(key, -1) < value} == {}
@@ -117,7 +123,7 @@ def test_no_count_falls_when_a_process_is_killed(server: AspiredServer) -> None:
 def test_frames_take_lanes_again_when_a_replica_has_been_replaced(server: AspiredServer) -> None:
     """Until the successor has announced its lane, they go through Serve's handles."""
     before = scrape(server).get(BY_LANE, 0)
-    os.kill(pid_of("ServeReplica:default.m.1"), signal.SIGKILL)
+    kill(pid_of("ServeReplica:default.m.1"))
 
     def again() -> bool:
         return _answers(server) and scrape(server).get(BY_LANE, 0) > before

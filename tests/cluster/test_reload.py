@@ -99,6 +99,7 @@ def test_a_reload_by_rpc_takes_models_out_and_waits_for_new_ones(
     assert look_up(server, "b") == "Servable not found for request: Latest(b)"
     reload(models.config("a", "b", stable=2))
     assert look_up(server, "b") in ("b1", "b2")  # no waiting: the answer came when the model had a version
+    wait_until(lambda: look_up(server, "b") == "b2", what="version 2 of model b")
 
 
 def test_a_reload_that_may_not_be_changes_nothing(

@@ -241,7 +241,10 @@ async def test_calls_that_have_turned_out_to_be_short_run_where_they_are_and_are
         assert value(await answered) == 7
 
 
-async def test_short_calls_run_in_slices_between_which_the_loop_sees_to_other_things() -> None:
+@asynccontextmanager
+async def running_short_calls() -> AsyncIterator[DirectRunner]:
+    """A runner that has learnt that calls take half as long as is short."""
+
     def take_a_while(inputs: Mapping[str, Array]) -> dict[str, Array]:
         until = time.perf_counter() + SHORT_S / 2
         while time.perf_counter() < until:
@@ -251,6 +254,11 @@ async def test_short_calls_run_in_slices_between_which_the_loop_sees_to_other_th
     async with running(FakeServable(take_a_while, held=lambda _: False)) as runner:
         for _ in range(4):
             await ask(runner, *(call(n) for n in range(TRIALS)))
+        yield runner
+
+
+async def test_short_calls_run_in_slices_between_which_the_loop_sees_to_other_things() -> None:
+    async with running_short_calls() as runner:
         replies = ask(runner, *(call(n) for n in range(int(20 * SLICE_S / SHORT_S))))
         waiting = [runner.waiting]
         while not replies.done():
@@ -263,15 +271,7 @@ async def test_short_calls_run_in_slices_between_which_the_loop_sees_to_other_th
 
 @pytest.mark.parametrize("end", ["cancel", "expire", "close"])
 async def test_short_calls_that_wait_for_the_next_slice_can_be_ended(end: str) -> None:
-    def take_a_while(inputs: Mapping[str, Array]) -> dict[str, Array]:
-        until = time.perf_counter() + SHORT_S / 2
-        while time.perf_counter() < until:
-            pass
-        return {"y": inputs["x"]}
-
-    async with running(FakeServable(take_a_while, held=lambda _: False)) as runner:
-        for _ in range(4):
-            await ask(runner, *(call(n) for n in range(TRIALS)))
+    async with running_short_calls() as runner:
         timeout_s = SLICE_S if end == "expire" else None
         submitted = [submit(runner, call(n, timeout_s)) for n in range(int(20 * SLICE_S / SHORT_S))]
         answered, submission = submitted[-1]
