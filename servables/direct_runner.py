@@ -22,6 +22,7 @@ from servables.stage_metrics import REPLICA_QUEUE, REPLICA_RUN, StageMetrics
 from servables.worker_threads import WorkerThreads
 
 SLICE_S = 0.001
+"""How long short calls keep the event loop at a time."""
 
 
 class DirectRunner(Runner):
