@@ -39,7 +39,7 @@ from cluster.server_record import ServerRecord
 from cluster.server_status import ModelStatus, NodeStatus, ResourceTotals, ServerStatus, VersionStatus
 from cluster.sources.file_system_storage_path_source import FileSystemStoragePathSource
 from cluster.sources.model_repository import ModelRepository
-from cluster.sources.storage import LocalStorage
+from cluster.storage.storages import Storages
 from servables.deployment.deployment_loader import DeploymentLoaderFactory
 from servables.deployment.frontend_replica import ServeFrontendFleet
 from servables.deployment.gpu_holder import GpuNodeWatch
@@ -179,7 +179,7 @@ class Server:
         options = config.options
         make_source = functools.partial(
             FileSystemStoragePathSource,
-            storage=LocalStorage(),
+            storage=Storages(),
             servable_versions_always_present=options.servable_versions_always_present,
         )
         _actor(SourceActor, source_name(self.name)).remote(
@@ -195,7 +195,7 @@ class Server:
         options = config.options
         last = ModelConfigStore(self._store, _CONFIG_FILE + self.name, config.models)
         if options.model_repository:
-            repository = ModelRepository(options.model_repository, LocalStorage())
+            repository = ModelRepository(options.model_repository, Storages())
             return WatchedModels(repository, max(0.0, options.file_system_poll_wait_seconds), last)
         if options.model_config_file:
             file = ModelConfigFile(str(Path(options.model_config_file).absolute()))

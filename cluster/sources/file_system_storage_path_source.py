@@ -29,7 +29,7 @@ from cluster.core.aspired_version import AspiredVersion
 from cluster.core.errors import AspiredError, FailedPrecondition, NotFound, Status
 from cluster.core.servable_id import ServableId
 from cluster.core.source import Source
-from cluster.sources.storage import Storage, Tree
+from cluster.storage.storage import Storage, Tree
 
 logger = logging.getLogger(__name__)
 

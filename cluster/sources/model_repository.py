@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from cluster.config.model_config import ModelConfig, ModelServerConfig
 from cluster.core.errors import AspiredError, FailedPrecondition, NotFound
 from cluster.sources.file_system_storage_path_source import is_version_name
-from cluster.sources.storage import Storage
+from cluster.storage.storage import Storage
 
 
 @dataclass(frozen=True, slots=True)

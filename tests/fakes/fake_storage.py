@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from cluster.core.errors import AspiredError, NotFound
-from cluster.sources.storage import Storage, Tree
+from cluster.storage.storage import Storage, StoredFile, Tree
 
 
 class FakeStorage(Storage):
@@ -20,6 +20,7 @@ class FakeStorage(Storage):
         self._errors: dict[str, AspiredError] = {}
         self._gates: dict[str, threading.Event] = {}
         self._vanishing: set[str] = set()
+        self._contents: dict[str, bytes] = {}
         self.walks: dict[str, int] = {}
 
     def add_base_path(self, base_path: str) -> None:
@@ -76,6 +77,20 @@ class FakeStorage(Storage):
             return self._trees[base_path][child]
         except KeyError:
             raise NotFound(f"{path}: No such file or directory") from None
+
+    def read(self, path: str) -> bytes:
+        self._pass(path)
+        try:
+            return self._contents[path]
+        except KeyError:
+            raise NotFound(f"{path}: No such file or directory") from None
+
+    def read_range(self, path: str, file: StoredFile, start: int, end: int) -> Iterator[bytes]:
+        yield self.read(self.join(path, file.name))[start:end]
+
+    def put_file(self, path: str, content: bytes) -> None:
+        """What `read` gives for a path; trees do not list it by themselves."""
+        self._contents[path] = content
 
     def _pass(self, path: str) -> None:
         gate = self._gates.get(path)

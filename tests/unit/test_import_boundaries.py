@@ -27,9 +27,11 @@ MAY_IMPORT: dict[str, tuple[str, ...] | None] = {
     "cluster.core": (),
     "cluster.protos": (),
     "cluster.config": (*CORE, "cluster.protos"),
-    "cluster.sources": CONFIG,
+    "cluster.storage": CORE,
+    "cluster.sources": (*CONFIG, "cluster.storage"),
     "cluster.actors": (*CONFIG, "cluster.sources"),
-    "cluster.client": (*CORE, "cluster.protos", "servables", "servables.json_codec"),
+    "cluster.publishing": (*CORE, "cluster.protos", "cluster.storage"),
+    "cluster.client": (*CORE, "cluster.protos", "cluster.publishing", "cluster.storage", "servables", "servables.json_codec"),
     "cluster.bench": (*CORE, "cluster.protos", "cluster.client", "servables", "servables.json_codec"),
     "servables": PURE_SERVABLES,
     "servables.platforms": (*PURE_SERVABLES, "servables.hashmap", "servables.saved_model", "servables.tflite"),  # the registry
@@ -38,7 +40,7 @@ MAY_IMPORT: dict[str, tuple[str, ...] | None] = {
     "servables.hashmap": PURE_SERVABLES,
     "servables.saved_model": PURE_SERVABLES,
     "servables.tflite": PURE_SERVABLES,
-    "servables.request_log": PURE_SERVABLES,
+    "servables.request_log": (*PURE_SERVABLES, "cluster.storage"),
     "servables.frontend": (*PURE_SERVABLES, "servables.request_log"),
     # Reads requests as a frontend does, from files as its request log writes them too.
     "servables.warmup": (*PURE_SERVABLES, "servables.frontend", "servables.request_log"),
@@ -52,6 +54,7 @@ MAY_IMPORT: dict[str, tuple[str, ...] | None] = {
         "servables.warmup",
         "servables.frontend",
         "cluster.actors",
+        "cluster.storage",
     ),
     "cluster": None,  # the composition root and the command line
 }
@@ -75,6 +78,8 @@ NEVER_IMPORTS: dict[str, tuple[str, ...]] = {
     "cluster.core": (*HEAVY, "grpc", "asyncio", "threading", "time"),
     "cluster.protos": (*HEAVY, "grpc", "asyncio"),
     "cluster.config": (*HEAVY, "grpc", "asyncio"),
+    "cluster.storage": (*HEAVY, "grpc", "asyncio"),
+    "cluster.publishing": HEAVY,
     "cluster.sources": (*HEAVY, "grpc", "asyncio"),
     "cluster.client": HEAVY,
     "cluster.bench": HEAVY,
@@ -104,6 +109,7 @@ NEVER_LOADS: dict[str, tuple[str, ...]] = {
     "cluster.core": (*HEAVY, "grpc", "asyncio"),
     "cluster.protos": (*HEAVY, "grpc"),
     "cluster.config": (*HEAVY, "grpc"),
+    "cluster.storage": (*HEAVY, "grpc"),
     "cluster.sources": (*HEAVY, "grpc"),
     "cluster.client": HEAVY,
     "cluster.bench": HEAVY,

@@ -19,7 +19,7 @@ from cluster.core.errors import Code, Status
 from cluster.core.events import Event, VersionsAspired
 from cluster.sources.file_system_storage_path_source import FileSystemStoragePathSource
 from cluster.sources.model_repository import ModelRepository
-from cluster.sources.storage import LocalStorage
+from cluster.storage.local_storage import LocalStorage
 from tests.fakes.fake_actors import InMemoryCheckpointStore, LocalLink, started
 
 PATIENCE_S = 30.0

@@ -14,7 +14,7 @@ from cluster.core.servable_id import ServableId
 from cluster.core.source import Source
 from cluster.sources.file_system_storage_path_source import FileSystemStoragePathSource
 from cluster.sources.static_source import StaticSource
-from cluster.sources.storage import LocalStorage
+from cluster.storage.local_storage import LocalStorage
 from tests.fakes.fake_storage import FakeStorage
 
 

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from cluster.core.errors import NotFound
-from cluster.sources.storage import LocalStorage, Storage
+from cluster.storage.local_storage import LocalStorage
+from cluster.storage.storage import Storage
 from tests.fakes.fake_storage import FakeStorage
 
 

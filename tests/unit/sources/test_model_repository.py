@@ -7,7 +7,7 @@ import pytest
 from cluster.config.model_config import ModelConfig, ModelServerConfig
 from cluster.core.errors import NotFound, PermissionDenied
 from cluster.sources.model_repository import ModelRepository
-from cluster.sources.storage import LocalStorage
+from cluster.storage.local_storage import LocalStorage
 from tests.fakes.fake_storage import FakeStorage
 
 NOTHING = ModelServerConfig()

@@ -1,55 +1,34 @@
-"""What a source needs of the place where models lie."""
+"""The file system of a node."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
-import hashlib
 import os
+import shutil
 import stat
+import tempfile
 import time
-from abc import ABC, abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-from cluster.core.errors import FailedPrecondition, NotFound, PermissionDenied, Unavailable, Unimplemented
+from cluster.core.errors import (
+    Aborted,
+    FailedPrecondition,
+    NotFound,
+    PermissionDenied,
+    ResourceExhausted,
+    Unavailable,
+    Unimplemented,
+)
+from cluster.storage.storage import MAX_READ_BYTES, StoredFile, Tree, WritableStorage, fingerprint_of
+from cluster.storage.version_manifest import is_claim
 
-
-@dataclass(frozen=True, slots=True)
-class Tree:
-    """All files of one version at one moment.
-
-    `fingerprint` is equal for two looks exactly when the names, sizes and times of modification of all files are. `entries`
-    counts files and directories. `age_s` is the time since the newest change; None where no time is known.
-    """
-
-    fingerprint: str
-    size_bytes: int
-    entries: int
-    age_s: float | None
-
-
-class Storage(ABC):
-    """A file system or an object store, read only. Used by `FileSystemStoragePathSource`, from several threads at once.
-
-    Paths are base paths as the model config has them, and what `join` makes of them. Every method may block, and raises
-    AspiredError: NotFound for a path that is not there, another code for one that cannot be read just now.
-    """
-
-    @abstractmethod
-    def children(self, path: str) -> Sequence[str]:
-        """The names of what lies directly under `path`, in any order."""
-
-    @abstractmethod
-    def tree(self, path: str) -> Tree:
-        """One look at everything under `path`. What vanishes during the look is left out."""
-
-    def join(self, base_path: str, child: str) -> str:
-        """The path of a child; what a loader gets."""
-        return f"{base_path.rstrip('/')}/{child}"
+_PIECE_BYTES = 1 << 20
 
 
-class LocalStorage(Storage):
+class LocalStorage(WritableStorage):
     """The file system of this node, and what is mounted on it. Paths are absolute, or `file://` URIs.
 
     Symbolic links are followed, as TensorFlow will follow them.
@@ -64,19 +43,70 @@ class LocalStorage(Storage):
             entries = _walk(_local(path))
         # The times of directories tell nothing that the names in them do not, so they count for the age alone.
         facts = sorted(
-            (entry.name, entry.target, *(() if entry.directory else (entry.size_bytes, entry.modified_ns))) for entry in entries
+            (entry.name, entry.target, *(() if entry.directory else (entry.size_bytes, entry.modified_ns)))
+            for entry in entries
+            if not is_claim(entry.name)
         )
         # A copy may carry its times of modification over, never those of change.
         newest_ns = max(max(entry.modified_ns, entry.changed_ns) for entry in entries)
         return Tree(
-            fingerprint=hashlib.blake2b(repr(facts).encode(), digest_size=16).hexdigest(),
+            fingerprint=fingerprint_of(facts),
             size_bytes=sum(entry.size_bytes for entry in entries if not entry.directory),
             entries=len(entries),
             age_s=(time.time_ns() - newest_ns) / 1e9,
+            files=tuple(
+                sorted(
+                    (entry.stored_file() for entry in entries if not entry.directory),
+                    key=lambda file: file.name,
+                )
+            ),
         )
+
+    def read(self, path: str) -> bytes:
+        with _os_errors(path), open(_local(path), "rb") as file:
+            if os.fstat(file.fileno()).st_size > MAX_READ_BYTES:
+                raise ResourceExhausted(f"{path} is larger than {MAX_READ_BYTES} bytes")
+            return file.read()
+
+    def read_range(self, path: str, file: StoredFile, start: int, end: int) -> Iterator[bytes]:
+        whole = os.path.join(_local(path), file.name) if file.name else _local(path)
+        with _os_errors(whole), open(whole, "rb") as opened:
+            if _tag(os.fstat(opened.fileno())) != file.tag:
+                raise Aborted(f"{whole} has changed since it was listed")
+            opened.seek(start)
+            while start < end:
+                piece = opened.read(min(_PIECE_BYTES, end - start))
+                if not piece:
+                    raise Unavailable(f"{whole} ends at {start} bytes")
+                start += len(piece)
+                yield piece
+
+    def write(self, path: str, content: bytes) -> None:
+        with _os_errors(path), _replacing(path) as temporary:
+            temporary.write_bytes(content)
+
+    def upload(self, local: Path, path: str, sent: Callable[[int], None]) -> None:
+        with _os_errors(path), _replacing(path) as temporary:
+            shutil.copyfile(local, temporary)
+            sent(temporary.stat().st_size)
+
+    def delete(self, path: str, names: Iterable[str]) -> None:
+        root = Path(_local(path))
+        with _os_errors(path):
+            emptied: set[Path] = set()
+            for name in names:
+                (root / name).unlink(missing_ok=True)
+                emptied.update(parent for parent in (root / name).parents if parent.is_relative_to(root))
+            for directory in sorted(emptied, key=lambda directory: -len(directory.parts)):
+                with contextlib.suppress(FileNotFoundError):
+                    if not any(directory.iterdir()):
+                        directory.rmdir()
 
     def join(self, base_path: str, child: str) -> str:
         return os.path.join(_local(base_path), child)
+
+    def local_path(self, path: str) -> str | None:
+        return _local(path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +119,9 @@ class _Entry:
     size_bytes: int
     modified_ns: int
     changed_ns: int
+
+    def stored_file(self) -> StoredFile:
+        return StoredFile(self.name, self.size_bytes, str(self.modified_ns))
 
 
 def _local(path: str) -> str:
@@ -136,6 +169,27 @@ def _walk(root: str) -> list[_Entry]:
 
 def _entry(name: str, target: str, found: os.stat_result) -> _Entry:
     return _Entry(name, target, stat.S_ISDIR(found.st_mode), found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+
+
+def _tag(found: os.stat_result) -> str:
+    return str(found.st_mtime_ns)
+
+
+@contextlib.contextmanager
+def _replacing(path: str) -> Iterator[Path]:
+    """A file to be written, which takes the place of `path` when that has gone well. Directories are made on the way."""
+    whole = Path(_local(path))
+    whole.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(prefix=".aspired-", dir=whole.parent)
+    os.close(descriptor)
+    temporary = Path(name)
+    try:
+        temporary.chmod(0o644)
+        yield temporary
+        temporary.replace(whole)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
 
 
 @contextlib.contextmanager

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from cluster.core.errors import FailedPrecondition, NotFound, PermissionDenied, Unimplemented
-from cluster.sources.storage import LocalStorage
+from cluster.core.errors import Aborted, FailedPrecondition, NotFound, PermissionDenied, Unavailable, Unimplemented
+from cluster.storage.local_storage import LocalStorage
+from cluster.storage.version_manifest import CLAIM_PREFIX
 
 
 @pytest.fixture
@@ -132,3 +133,54 @@ def test_a_directory_that_may_not_be_read_is_permission_denied(version: Path) ->
             LocalStorage().tree(str(version))
     finally:
         version.chmod(0o755)
+
+
+def test_the_files_of_a_tree_can_be_read_in_parts(version: Path) -> None:
+    storage = LocalStorage()
+    tree = storage.tree(str(version))
+    assert [file.name for file in tree.files] == ["saved_model.pb", "variables/variables.index"]
+    file = tree.files[1]
+    assert b"".join(storage.read_range(str(version), file, 0, file.size_bytes)) == b"y" * 20
+    assert b"".join(storage.read_range(str(version), file, 5, 8)) == b"yyy"
+    assert storage.read(str(version / "saved_model.pb")) == b"x" * 100
+
+
+def test_a_file_that_has_changed_since_it_was_listed_is_not_read(version: Path) -> None:
+    storage = LocalStorage()
+    file = storage.tree(str(version)).files[0]
+    os.utime(version / file.name, ns=(1, 1))
+    with pytest.raises(Aborted, match="has changed since it was listed"):
+        next(storage.read_range(str(version), file, 0, 1))
+
+
+def test_a_file_that_ends_early_is_unavailable(version: Path) -> None:
+    storage = LocalStorage()
+    file = storage.tree(str(version)).files[0]
+    with pytest.raises(Unavailable, match="ends at 100 bytes"):
+        list(storage.read_range(str(version), file, 90, 110))
+
+
+def test_writes_all_or_nothing_and_deletes_what_it_is_told(tmp_path: Path) -> None:
+    storage = LocalStorage()
+    version = tmp_path / "m" / "3"
+    source = tmp_path / "export"
+    source.write_bytes(b"graph")
+    sent: list[int] = []
+    storage.upload(source, str(version / "saved_model.pb"), sent.append)
+    storage.write(str(version / "variables" / "index"), b"1")
+    storage.write(str(version / "variables" / "index"), b"22")
+    assert sum(sent) == 5
+    assert {file.name: file.size_bytes for file in storage.tree(str(version)).files} == {
+        "saved_model.pb": 5,
+        "variables/index": 2,
+    }
+    storage.delete(str(version), ["variables/index", "gone"])
+    assert [file.name for file in storage.tree(str(version)).files] == ["saved_model.pb"]
+    storage.delete(str(version), ["saved_model.pb"])
+    assert not version.exists()
+
+
+def test_a_claim_does_not_change_the_fingerprint(version: Path) -> None:
+    before = fingerprint(version)
+    (version / f"{CLAIM_PREFIX}one").write_bytes(b"")
+    assert fingerprint(version) == before
