@@ -7,8 +7,9 @@ import os
 from scripts.benchmarks.figure import Figure, Target
 from scripts.benchmarks.in_process import CALLABLE, CALLABLE_IN_THREAD
 from scripts.benchmarks.payload import images
+from scripts.benchmarks.processor_profile import ProcessorProfile
 from scripts.benchmarks.scenario import Scenario
-from scripts.benchmarks.workbench import ASPIRED_BATCHING, ASPIRED_IMAGES, IN_PROCESS, Workbench
+from scripts.benchmarks.workbench import ASPIRED_BATCHING, ASPIRED_IMAGES, IN_PROCESS, WARM_UP_S, Workbench
 
 _BATCH_ROWS = 32
 _SIDE = 32
@@ -34,11 +35,20 @@ def _against_in_process(name: str, what: str, server_name: str, rows: int, conne
         model = bench.saved_model("cnn")
         drive = bench.grpc(payload, connections)
         bench.check(server, payload, "gRPC")
-        ours, theirs = [], []
+        ours, theirs, alone = [], [], []
+        processor = ProcessorProfile(name, "row")
         for _ in range(bench.rounds):
-            ours.append(bench.measure(server, drive, name).load.requests_per_s * rows)
+            drive(server, WARM_UP_S)
+            load = processor.round(
+                server,
+                lambda: drive(server, bench.seconds).checked(name),
+                lambda load: load.requests_per_s * bench.seconds * rows,
+            )
+            ours.append(load.requests_per_s * rows)
             calls = [bench.in_process.call(model, batch.values, way, bench.seconds / 2, threads) for way, threads in _WAYS]
-            theirs.append(max(each.calls_per_s for each in calls) * _BATCH_ROWS)
+            best = max(calls, key=lambda each: each.calls_per_s)
+            theirs.append(best.calls_per_s * _BATCH_ROWS)
+            alone.append(best.processor_s * 1e6 / _BATCH_ROWS)
         bench.check(server, payload, "gRPC")
         return [
             Figure(
@@ -49,7 +59,9 @@ def _against_in_process(name: str, what: str, server_name: str, rows: int, conne
                 peer=tuple(theirs),
                 peer_name="in process",
                 target=Target(at_least=0.95),
-            )
+            ),
+            *processor.figures(),
+            Figure(scenario=name, quantity="processor, in process", unit="us/row", aspired=tuple(alone)),
         ]
 
     return Scenario(

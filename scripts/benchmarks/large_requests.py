@@ -14,6 +14,7 @@ from cluster.core.errors import Internal
 from scripts.benchmarks.figure import Figure, Target
 from scripts.benchmarks.in_process import CALLABLE, CALLABLE_IN_THREAD
 from scripts.benchmarks.payload import half_plus_two_tensor, images
+from scripts.benchmarks.processor_profile import ProcessorProfile
 from scripts.benchmarks.scenario import Scenario
 from scripts.benchmarks.workbench import ASPIRED, ASPIRED_IMAGES, IN_PROCESS, SERVE_GRPC, Workbench
 from servables.json_codec.predict_body import PredictBody
@@ -44,6 +45,12 @@ def _tensor(megabytes: float) -> Scenario:
         payload = half_plus_two_tensor(megabytes)
         drive = bench.grpc(payload, _TENSOR_CONNECTIONS)
         ours, theirs = bench.alternate((ASPIRED, SERVE_GRPC), payload, drive, "gRPC")
+        processor = ProcessorProfile(name, "request")
+        server = bench.server(ASPIRED)
+        for _ in range(bench.rounds):
+            processor.round(
+                server, lambda: drive(server, bench.seconds).checked(name), lambda load: load.requests_per_s * bench.seconds
+            )
         return [
             Figure(
                 scenario=name,
@@ -62,6 +69,7 @@ def _tensor(megabytes: float) -> Scenario:
                 peer=tuple(measured.load.p99_ms for measured in theirs),
                 peer_name=SERVE_GRPC,
             ),
+            *processor.figures(),
         ]
 
     return Scenario(

@@ -7,7 +7,7 @@ from typing import NamedTuple
 from scripts.benchmarks.figure import Figure, Target
 from scripts.benchmarks.load_generator import Load, h2load, percentile
 from scripts.benchmarks.payload import half_plus_two
-from scripts.benchmarks.process_tree import cpu_s
+from scripts.benchmarks.processor_profile import ProcessorProfile
 from scripts.benchmarks.scenario import Scenario
 from scripts.benchmarks.workbench import ASPIRED, IN_PROCESS, WARM_UP_S, Workbench
 
@@ -18,7 +18,6 @@ _LEVELS = (1, 2, 5, 10)
 class _Level(NamedTuple):
     load: Load
     refusal_p99_ms: float
-    cpu_micros_per_request: float
 
 
 def scenarios() -> list[Scenario]:
@@ -34,7 +33,10 @@ def scenarios() -> list[Scenario]:
 
 def _measure(bench: Workbench) -> list[Figure]:
     bench.check(bench.server(ASPIRED), half_plus_two(), "REST")
-    rounds = [[_level(bench, level) for level in _LEVELS] for _ in range(bench.rounds)]
+    profiles = [ProcessorProfile("overload", "request", at=f" at {times}x") for times in _LEVELS]
+    rounds = [
+        [_level(bench, times, profile) for times, profile in zip(_LEVELS, profiles, strict=True)] for _ in range(bench.rounds)
+    ]
     bench.check(bench.server(ASPIRED), half_plus_two(), "REST")
     peaks = tuple(max(level.load.requests_per_s for level in each) for each in rounds)
     figures = []
@@ -52,7 +54,7 @@ def _measure(bench: Workbench) -> list[Figure]:
                 target=Target(at_least=0.9) if last else None,
             ),
             _figure(f"p99 of accepted at {times}x", "ms", [level.load.p99_ms for level in at_level]),
-            _figure(f"processor at {times}x", "us/request", [level.cpu_micros_per_request for level in at_level]),
+            *profiles[place].figures(),
             _figure(f"429 and 503 at {times}x", "requests", [level.load.refused for level in at_level]),
             _figure(f"without an answer at {times}x", "requests", [level.load.failed for level in at_level]),
         ]
@@ -66,7 +68,7 @@ def _figure(quantity: str, unit: str, values: list[float]) -> Figure:
     return Figure(scenario="overload", quantity=quantity, unit=unit, aspired=tuple(values))
 
 
-def _level(bench: Workbench, times: int) -> _Level:
+def _level(bench: Workbench, times: int, profile: ProcessorProfile) -> _Level:
     server = bench.server(ASPIRED)
     payload = half_plus_two()
     body = bench.work / "request.json"
@@ -75,8 +77,10 @@ def _level(bench: Workbench, times: int) -> _Level:
     connections = times * _SATURATING_CONNECTIONS
     headers = ("content-type: application/json",)
     h2load(url, body, headers, connections, WARM_UP_S, bench.work, http1=True)
-    cpu_before = cpu_s(server.pid)
-    load, requests = h2load(url, body, headers, connections, bench.seconds, bench.work, http1=True)
-    cpu_micros = (cpu_s(server.pid) - cpu_before) * 1e6
+    load, requests = profile.round(
+        server,
+        lambda: h2load(url, body, headers, connections, bench.seconds, bench.work, http1=True),
+        lambda found: len(found[1]),
+    )
     refusals = sorted(request.took_micros / 1e3 for request in requests if request.status in (429, 503))
-    return _Level(load, percentile(refusals, 99), cpu_micros / max(len(requests), 1))
+    return _Level(load, percentile(refusals, 99))

@@ -25,6 +25,20 @@ class ProcessMemory:
     pss_bytes: int
 
 
+@dataclass(frozen=True, slots=True)
+class ProcessorTime:
+    """Seconds of processor time, in a process' own code and in the kernel on its behalf."""
+
+    user_s: float
+    kernel_s: float
+
+    def __sub__(self, other: ProcessorTime) -> ProcessorTime:
+        return ProcessorTime(self.user_s - other.user_s, self.kernel_s - other.kernel_s)
+
+    def __truediv__(self, units: float) -> ProcessorTime:
+        return ProcessorTime(self.user_s / units, self.kernel_s / units)
+
+
 def adopt_orphans() -> None:
     """Makes this process the parent of every descendant whose parent ends, so that `descendants` misses none."""
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
@@ -53,13 +67,16 @@ def cpu_s(root: int) -> float:
     return total / _TICKS_PER_S
 
 
-def cpu_s_by_kind(root: int) -> dict[str, float]:
-    """The same, by what processes are for."""
-    total: Counter[str] = Counter()
+def processor_time_by_kind(root: int) -> dict[str, ProcessorTime]:
+    """The same, by what processes are for, in their own code and in the kernel."""
+    user: Counter[str] = Counter()
+    kernel: Counter[str] = Counter()
     for pid in (root, *descendants(root)):
         with contextlib.suppress(OSError):
-            total[_kind(pid)] += sum(_stat(pid)[11:13])
-    return {kind: ticks / _TICKS_PER_S for kind, ticks in total.items()}
+            kind, (user_ticks, kernel_ticks) = _kind(pid), _stat(pid)[11:13]
+            user[kind] += user_ticks
+            kernel[kind] += kernel_ticks
+    return {kind: ProcessorTime(user[kind] / _TICKS_PER_S, kernel[kind] / _TICKS_PER_S) for kind in user}
 
 
 def memory(root: int) -> list[ProcessMemory]:

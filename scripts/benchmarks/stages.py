@@ -10,13 +10,12 @@ from cluster.bench.server_metrics import METRICS_PATH, Series, breakdown, read_s
 from cluster.core.errors import Internal
 from scripts.benchmarks.figure import Figure
 from scripts.benchmarks.payload import Payload, half_plus_two, mlp
-from scripts.benchmarks.process_tree import cpu_s_by_kind
+from scripts.benchmarks.processor_profile import SERVING, ProcessorProfile
 from scripts.benchmarks.scenario import Scenario
 from scripts.benchmarks.servers import RunningServer
 from scripts.benchmarks.workbench import ASPIRED_MONITORED, IN_PROCESS, WARM_UP_S, Workbench
 
 _CONNECTIONS = 32
-_SERVING = ("frontend", "version replica")
 
 
 def scenarios() -> list[Scenario]:
@@ -43,25 +42,25 @@ def _measure(bench: Workbench, name: str, protocol: str, payload: Payload, conne
     bench.check(server, payload, protocol)
     drive = (bench.rest if protocol == "REST" else bench.grpc)(payload, connections)
     drive(server, WARM_UP_S)
-    figures: dict[tuple[str, str], list[float]] = {}
+    figures: dict[str, list[float]] = {}
+    processor = ProcessorProfile(name, "request", kinds=SERVING)
     for _ in range(bench.rounds):
-        cpu_before, before = cpu_s_by_kind(server.pid), _series(server)
-        load = drive(server, bench.seconds).checked(name)
-        spent, cpu = breakdown(before, _series(server), payload.model), cpu_s_by_kind(server.pid)
+        before = _series(server)
+        processor.round(
+            server, lambda: drive(server, bench.seconds).checked(name), lambda load: load.requests_per_s * bench.seconds
+        )
+        spent = breakdown(before, _series(server), payload.model)
         if spent is None:
             raise Internal(f"{name}: the server has counted no request")
-        figures.setdefault(("in the server", "us"), []).append(spent.request_us)
+        figures.setdefault("in the server", []).append(spent.request_us)
         for stage in spent.stages:
-            figures.setdefault((f"in {stage.name}", "us"), []).append(stage.mean_us)
-        requests = load.requests_per_s * bench.seconds
-        for kind in _SERVING:
-            micros = (cpu.get(kind, 0.0) - cpu_before.get(kind, 0.0)) * 1e6 / requests
-            figures.setdefault((f"processor, {kind}", "us/request"), []).append(micros)
-    return [
-        Figure(scenario=name, quantity=quantity, unit=unit, aspired=tuple(values))
-        for (quantity, unit), values in figures.items()
+            figures.setdefault(f"in {stage.name}", []).append(stage.mean_us)
+    stages = [
+        Figure(scenario=name, quantity=quantity, unit="us", aspired=tuple(values))
+        for quantity, values in figures.items()
         if len(values) == bench.rounds
     ]
+    return [*stages, *processor.figures()]
 
 
 def _series(server: RunningServer) -> Series:
