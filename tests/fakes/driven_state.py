@@ -25,7 +25,7 @@ from cluster.core.events import (
 from cluster.core.instructions import Instruction, Load, PublishStates, Quiesce, Unload
 from cluster.core.loader_harness import HarnessState
 from cluster.core.resources import Node, Slot
-from cluster.core.servable_id import ServableId
+from cluster.core.servable_id import CopyId, ServableId
 from cluster.core.servable_state import PublicState
 
 GIBIBYTE = 1 << 30
@@ -143,8 +143,8 @@ class DrivenState:
     def status(self, number: int, stream: str = "m") -> Status:
         return next(state.status for state in self.state.states() if state.id == ServableId(stream, number))
 
-    def slots(self, number: int, stream: str = "m") -> tuple[Slot, ...]:
-        return self.state.ledger.holds(ServableId(stream, number))
+    def slots(self, number: int, stream: str = "m", copy: int = 0) -> tuple[Slot, ...]:
+        return self.state.ledger.holds(CopyId(ServableId(stream, number), copy))
 
 
 def found(
