@@ -54,12 +54,16 @@ logger = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class _Managed:
-    """One copy of a version in the manager's hands; its phase is QUIESCING from the moment its removal was asked for."""
+    """One copy of a version in the manager's hands; its phase is QUIESCING from the moment its removal was asked for.
+
+    `cancelling`: the end of its load, which was asked for while it was under way.
+    """
 
     load: Load
     loader: Loader
     phase: ObservedPhase
     work: asyncio.Task[None] | None = None
+    cancelling: asyncio.Task[None] | None = None
 
     @property
     def copy_id(self) -> CopyId:
@@ -285,11 +289,16 @@ class ManagerActor:
     def _begin_load(self, load: Load) -> None:
         copy_id = CopyId(load.version.id, load.copy)
         managed = self._managed.get(copy_id)
+        same = managed is not None and managed.load.version.files == load.version.files
         if managed is not None and managed.phase is ObservedPhase.READY:
-            self._spawn(self._tell(Loaded(load.version.id, load.instruction_id, load.copy)))
-        elif managed is not None and managed.phase is ObservedPhase.LOADING:
+            # Whoever asks for other files does not know what runs.
+            told = Loaded(load.version.id, load.instruction_id, load.copy) if same else self._cluster_observed()
+            self._spawn(self._tell(told))
+        elif managed is not None and managed.phase is ObservedPhase.LOADING and same and managed.cancelling is None:
             managed.load = load
         else:
+            if managed is not None and managed.phase is ObservedPhase.LOADING:
+                self._cancel(managed)
             before = managed.work if managed is not None else None
             loader = self._loaders.loader(load, self._board)
             managed = self._managed[copy_id] = _Managed(load, loader, ObservedPhase.LOADING, before)
@@ -298,7 +307,11 @@ class ManagerActor:
     def _begin_cancel(self, cancel: CancelLoad) -> None:
         managed = self._managed.get(CopyId(cancel.id, cancel.copy))
         if managed is not None and managed.phase is ObservedPhase.LOADING:
-            self._spawn(managed.loader.unload())
+            self._cancel(managed)
+
+    def _cancel(self, managed: _Managed) -> None:
+        if managed.cancelling is None:
+            managed.cancelling = self._spawn(managed.loader.unload())
 
     def _begin_place(self, place: Place) -> None:
         managed = self._managed.get(CopyId(place.id, place.copy))
@@ -328,6 +341,8 @@ class ManagerActor:
                 self._spawn(self._follow(managed, loaded))
                 await self._feed.acknowledged(epoch)
         except Exception as error:  # every failure of a load is this version's alone, and is told
+            if managed.cancelling is not None:
+                await asyncio.wait((managed.cancelling,))
             self._forget(managed)
             if not isinstance(error, AspiredError):
                 logger.exception("loading %s failed", managed.copy_id)

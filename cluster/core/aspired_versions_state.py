@@ -637,10 +637,13 @@ class AspiredVersionsState:
         elif found is None:
             self._out.append(_load(harness))
         elif found.phase is ObservedPhase.LOADING:
-            harness.instruction_id, harness.placed = found.instruction_id, found.slots
+            harness.version, harness.instruction_id, harness.placed = found.version, found.instruction_id, found.slots
             if harness.cancelling:
                 self._out.append(CancelLoad(harness.id, harness.copy))
+            else:
+                self._files_changed(harness, self._newest(harness), now)
         else:
+            harness.version = found.version
             self._loaded(Loaded(harness.id, harness.instruction_id, harness.copy))
             if harness.state is _S.READY:
                 self._look_at_ready(harness, found, now)

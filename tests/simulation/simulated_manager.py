@@ -39,6 +39,7 @@ class Running:
     copy: int
     phase: ObservedPhase = ObservedPhase.LOADING
     removing: bool = False
+    cancelled: bool = False
 
     @property
     def copy_id(self) -> CopyId:
@@ -113,7 +114,7 @@ class SimulatedManager:
 
     def _restart(self) -> None:
         for copy_id, held in list(self.running.items()):
-            held.removing = False
+            held.removing = held.cancelled = False
             held.slots = tuple(slot for slot in held.slots if self._lives(slot.node_id))
             if len(held.slots) > 1 and self._random.random() < 0.1:
                 held.slots = held.slots[1:]  # one of the replicas did not report in time
@@ -138,7 +139,8 @@ class SimulatedManager:
 
     def _load(self, load: Load) -> None:
         held = self.running.get(CopyId(load.version.id, load.copy))
-        if held is None or held.removing:
+        same = held is not None and held.version.files == load.version.files
+        if held is None or held.removing or (held.phase is ObservedPhase.LOADING and (held.cancelled or not same)):
             assert load.slots, load
             held = Running(load.version, load.resources, load.slots, load.instruction_id, load.copy)
             self.running[held.copy_id] = held
@@ -147,7 +149,7 @@ class SimulatedManager:
             held.instruction_id = load.instruction_id
         else:
             assert held.phase is ObservedPhase.READY, (load, held)
-            self._tell(Loaded(load.version.id, load.instruction_id, load.copy))
+            self._tell(Loaded(load.version.id, load.instruction_id, load.copy) if same else self.observed())
 
     def _finish_load(self, held: Running) -> None:
         if self.running.get(held.copy_id) is not held or held.phase is not ObservedPhase.LOADING:
@@ -172,6 +174,8 @@ class SimulatedManager:
                 self._remove(held)
                 self._tell(LoadFailed(cancel.id, held.instruction_id, CANCELLED, cancel.copy))
 
+        if held is not None and held.phase is ObservedPhase.LOADING:
+            held.cancelled = True
         self._later(finish)
 
     def _place(self, place: Place) -> None:
@@ -199,7 +203,7 @@ class SimulatedManager:
     def _unload(self, unload: Unload) -> None:
         held = self.running.get(CopyId(unload.id, unload.copy))
         if held is not None:
-            held.removing = True
+            held.removing, held.phase = True, ObservedPhase.QUIESCING
 
         def finish() -> None:
             self._remove(held)

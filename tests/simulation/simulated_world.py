@@ -50,7 +50,7 @@ class Scale:
 
 @dataclass(slots=True)
 class Stored:
-    """One version as it lies in storage, and what it has overwritten. `broken`: it cannot be loaded, however often it is tried."""
+    """One version as it lies in storage, and what it has overwritten. `broken`: it can never be loaded."""
 
     version: AspiredVersion
     broken: bool = False

@@ -13,7 +13,7 @@ from cluster.core.events import ClusterObserved, Event, Loaded, LoadFailed, Quie
 from cluster.core.instructions import Instruction, Load, PublishStates, Quiesce, Unload
 from cluster.core.loader import LoadedServable, Loader
 from cluster.core.resources import Node, ReplicaResources, Slot
-from cluster.core.servable_id import ServableId
+from cluster.core.servable_id import CopyId, ServableId
 from cluster.core.serving_map import Endpoint, Epoch
 from tests.fakes.driven_state import NODE, version
 from tests.fakes.fake_actors import InMemoryCheckpointStore, LocalLink, started
@@ -88,14 +88,14 @@ class Loaders:
     def loader(self, load: Load, board: ReplicaBoard) -> Loader:
         return FakeLoader(self._world, load)
 
-    def application_name(self, servable: ServableId) -> str:
-        return str(servable)
+    def application_name(self, copy_id: CopyId) -> str:
+        return str(copy_id)
 
-    async def running(self) -> Collection[ServableId]:
+    async def running(self) -> Collection[CopyId]:
         return ()
 
-    async def remove(self, servable: ServableId) -> None:
-        raise AssertionError(f"nothing is to be removed: {servable}")
+    async def remove(self, copy_id: CopyId) -> None:
+        raise AssertionError(f"nothing is to be removed: {copy_id}")
 
 
 class Nothing:
