@@ -609,7 +609,7 @@ class AspiredVersionsState:
         for harness in sorted(harnesses, key=lambda harness: -harness.copy):
             found = observed.pop(harness.copy_id, None)
             if harness.state in LEAVING:
-                self._ask_to_leave_again(harness)
+                self._ask_to_leave_again(harness, found)
             elif harness.state is _S.LOADING:
                 self._look_at_loading(harness, found, now)
             elif harness.state is _S.READY:
@@ -620,7 +620,9 @@ class AspiredVersionsState:
             self._adopt_copy(found, now)
         self._states_changed = True  # a manager that restarted has lost them
 
-    def _ask_to_leave_again(self, harness: LoaderHarness) -> None:
+    def _ask_to_leave_again(self, harness: LoaderHarness, found: ObservedServable | None) -> None:
+        if found is not None and found.phase is ObservedPhase.LOADING:
+            self._out.append(CancelLoad(harness.id, harness.copy))  # it may never end of itself
         if harness.state is _S.QUIESCING:
             self._out.append(Quiesce(harness.instruction_id, harness.id, harness.copy))
         else:
@@ -683,7 +685,8 @@ class AspiredVersionsState:
             self._adopt(self._add(stream, found.version, found.copy), found, now)
         elif found.phase is ObservedPhase.LOADING and held.state is _S.READY and held.aspired and found.copy > held.copy:
             self._adopt(self._add_beside(stream, found.version, found.copy, aspired=True), found, now)
-            self._newer_files_changed(stream, held, self._newest(held), now)
+            if (wanted := stream.aspired_version(servable.version)) is not None:
+                self._newer_files_changed(stream, held, wanted, now)
         else:
             harness = self._add_beside(stream, found.version, found.copy, aspired=False)
             self._take_over(harness, found)
