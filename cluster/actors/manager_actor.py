@@ -306,7 +306,9 @@ class ManagerActor:
 
     def _begin_cancel(self, cancel: CancelLoad) -> None:
         managed = self._managed.get(CopyId(cancel.id, cancel.copy))
-        if managed is not None and managed.phase is ObservedPhase.LOADING:
+        if managed is None:
+            self._spawn(self._tell(self._cluster_observed()))  # there will be no other answer
+        elif managed.phase is ObservedPhase.LOADING:
             self._cancel(managed)
 
     def _cancel(self, managed: _Managed) -> None:

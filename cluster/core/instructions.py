@@ -30,7 +30,10 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class CancelLoad:
-    """Give up a load under way, at once. Answered by LoadFailed with code CANCELLED, bearing the Load's own instruction id."""
+    """Give up a load under way, at once. Answered by LoadFailed with code CANCELLED, bearing the Load's own instruction id.
+
+    If nothing of the copy runs, by ClusterObserved.
+    """
 
     id: ServableId
     copy: int = 0

@@ -170,11 +170,14 @@ class SimulatedManager:
         held = self.running.get(copy_id)
 
         def finish() -> None:
-            if held is not None and self.running.get(copy_id) is held and held.phase is ObservedPhase.LOADING:
+            if self.running.get(copy_id) is held and held.phase is ObservedPhase.LOADING:
                 self._remove(held)
                 self._tell(LoadFailed(cancel.id, held.instruction_id, CANCELLED, cancel.copy))
 
-        if held is not None and held.phase is ObservedPhase.LOADING:
+        if held is None:
+            self._tell(self.observed())
+            return
+        if held.phase is ObservedPhase.LOADING:
             held.cancelled = True
         self._later(finish)
 

@@ -342,6 +342,14 @@ async def test_a_load_that_follows_its_cancelling_begins_anew() -> None:
         assert await world.event() == Loaded(M1, "2")
 
 
+async def test_who_cancels_what_does_not_run_is_told_what_runs() -> None:
+    world = World()
+    async with managing(world) as manager:
+        await world.event()
+        await manager.perform([CancelLoad(M1)])
+        assert await world.event() == ClusterObserved(())
+
+
 async def test_who_asks_for_other_files_than_those_that_serve_is_told_what_runs() -> None:
     world = World()
     async with managing(world) as manager:

@@ -53,7 +53,8 @@ class World:
         self.decoded: list[tuple[str, ...]] = []
 
     def _open(self, opened: ServableEntry) -> GatedChannel:
-        return self.channels.setdefault(opened.id.version, GatedChannel(opened))
+        self.channels[opened.id.version] = GatedChannel(opened)
+        return self.channels[opened.id.version]
 
     def predict(self, *, version: int | None = None, timeout_s: float | None = None) -> asyncio.Task[Prediction]:
         return asyncio.ensure_future(self.inference.predict(ModelSpec("m", version), self._decode, timeout_s))
