@@ -290,15 +290,13 @@ class ManagerActor:
         copy_id = CopyId(load.version.id, load.copy)
         managed = self._managed.get(copy_id)
         same = managed is not None and managed.load.version.files == load.version.files
-        if managed is not None and managed.phase is ObservedPhase.READY:
-            # Whoever asks for other files does not know what runs.
-            told = Loaded(load.version.id, load.instruction_id, load.copy) if same else self._cluster_observed()
-            self._spawn(self._tell(told))
+        if managed is not None and managed.phase is ObservedPhase.READY and same:
+            self._spawn(self._tell(Loaded(load.version.id, load.instruction_id, load.copy)))
         elif managed is not None and managed.phase is ObservedPhase.LOADING and same and managed.cancelling is None:
             managed.load = load
         else:
-            if managed is not None and managed.phase is ObservedPhase.LOADING:
-                self._cancel(managed)
+            if managed is not None and managed.phase is not ObservedPhase.QUIESCING:
+                self._give_up(managed)
             before = managed.work if managed is not None else None
             loader = self._loaders.loader(load, self._board)
             managed = self._managed[copy_id] = _Managed(load, loader, ObservedPhase.LOADING, before)
@@ -306,10 +304,16 @@ class ManagerActor:
 
     def _begin_cancel(self, cancel: CancelLoad) -> None:
         managed = self._managed.get(CopyId(cancel.id, cancel.copy))
-        if managed is None:
-            self._spawn(self._tell(self._cluster_observed()))  # there will be no other answer
-        elif managed.phase is ObservedPhase.LOADING:
+        if managed is not None and managed.phase is ObservedPhase.LOADING:
             self._cancel(managed)
+
+    def _give_up(self, managed: _Managed) -> None:
+        """Takes down what nobody knows of any more, so that other files can be loaded under its name."""
+        if managed.phase is ObservedPhase.LOADING:
+            self._cancel(managed)
+        else:
+            managed.phase = ObservedPhase.QUIESCING
+            self._chain(managed, self._take_down(managed))
 
     def _cancel(self, managed: _Managed) -> None:
         if managed.cancelling is None:
@@ -329,6 +333,8 @@ class ManagerActor:
         if managed is None:
             self._spawn(removal)
         else:
+            if managed.phase is ObservedPhase.LOADING:
+                self._cancel(managed)
             managed.phase = ObservedPhase.QUIESCING
             self._chain(managed, removal)
 
@@ -337,6 +343,8 @@ class ManagerActor:
         began = time.monotonic()
         try:
             loaded = await managed.loader.load(managed.load.slots)
+            if managed.cancelling is not None:
+                raise Cancelled("Loading of servable cancelled")
             if managed.phase is ObservedPhase.LOADING:
                 managed.phase = ObservedPhase.READY
                 epoch = self._route(managed, loaded)
@@ -373,8 +381,7 @@ class ManagerActor:
 
     async def _quiesce(self, managed: _Managed | None, quiesce: Quiesce) -> None:
         if managed is not None:
-            await self._feed.acknowledged(self._feed.remove(quiesce.id, quiesce.copy))
-            await managed.loader.quiesce(QUIESCE_TIMEOUT_S)
+            await self._let_finish(managed)
         await self._tell(Quiesced(quiesce.id, quiesce.instruction_id, quiesce.copy))
 
     async def _unload(self, managed: _Managed | None, unload: Unload) -> None:
@@ -383,6 +390,14 @@ class ManagerActor:
             await managed.loader.unload()
             self._forget(managed)
         await self._tell(Unloaded(unload.id, unload.instruction_id, unload.copy))
+
+    async def _take_down(self, managed: _Managed) -> None:
+        await self._let_finish(managed)
+        await managed.loader.unload()
+
+    async def _let_finish(self, managed: _Managed) -> None:
+        await self._feed.acknowledged(self._feed.remove(managed.load.version.id, managed.load.copy))
+        await managed.loader.quiesce(QUIESCE_TIMEOUT_S)
 
     def _forget(self, managed: _Managed) -> None:
         """Lets a copy go, unless a newer load of the same id has taken its place."""

@@ -609,7 +609,7 @@ class AspiredVersionsState:
         for harness in sorted(harnesses, key=lambda harness: -harness.copy):
             found = observed.pop(harness.copy_id, None)
             if harness.state in LEAVING:
-                self._ask_to_leave_again(harness, found)
+                self._ask_to_leave_again(harness)
             elif harness.state is _S.LOADING:
                 self._look_at_loading(harness, found, now)
             elif harness.state is _S.READY:
@@ -620,9 +620,7 @@ class AspiredVersionsState:
             self._adopt_copy(found, now)
         self._states_changed = True  # a manager that restarted has lost them
 
-    def _ask_to_leave_again(self, harness: LoaderHarness, found: ObservedServable | None) -> None:
-        if found is not None and found.phase is ObservedPhase.LOADING:
-            self._out.append(CancelLoad(harness.id, harness.copy))  # it may never end of itself
+    def _ask_to_leave_again(self, harness: LoaderHarness) -> None:
         if harness.state is _S.QUIESCING:
             self._out.append(Quiesce(harness.instruction_id, harness.id, harness.copy))
         else:

@@ -30,10 +30,7 @@ class Load:
 
 @dataclass(frozen=True, slots=True)
 class CancelLoad:
-    """Give up a load under way, at once. Answered by LoadFailed with code CANCELLED, bearing the Load's own instruction id.
-
-    If nothing of the copy runs, by ClusterObserved.
-    """
+    """Give up a load under way, at once. Answered by LoadFailed with code CANCELLED, bearing the Load's own instruction id."""
 
     id: ServableId
     copy: int = 0
@@ -51,7 +48,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class Quiesce:
-    """Take the version off every frontend and let it finish what it holds. Answered by Quiesced."""
+    """Take the version off every frontend and let it finish what it holds; give up its load. Answered by Quiesced."""
 
     instruction_id: str
     id: ServableId

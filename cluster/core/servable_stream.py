@@ -127,8 +127,9 @@ class ServableStream:
     def _outdated(self, harness: LoaderHarness, wanted: AspiredVersion | None) -> bool:
         if harness.state is not HarnessState.READY or not harness.aspired or wanted is None or not wanted.status.ok:
             return False
-        begun = any(copy.state is not HarnessState.NEW for copy in self.copies_beside(harness.id.version))
-        return wanted.files != harness.version.files and not begun
+        if wanted.files == harness.version.files:
+            return False
+        return all(copy.state is HarnessState.NEW for copy in self.copies_beside(harness.id.version))
 
     def end(self, ending: Ending) -> None:
         """Remembers how a version ended, and forgets the one that ended first if these are too many."""

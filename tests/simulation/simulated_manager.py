@@ -140,7 +140,7 @@ class SimulatedManager:
     def _load(self, load: Load) -> None:
         held = self.running.get(CopyId(load.version.id, load.copy))
         same = held is not None and held.version.files == load.version.files
-        if held is None or held.removing or (held.phase is ObservedPhase.LOADING and (held.cancelled or not same)):
+        if held is None or held.removing or held.cancelled or not same:
             assert load.slots, load
             held = Running(load.version, load.resources, load.slots, load.instruction_id, load.copy)
             self.running[held.copy_id] = held
@@ -149,7 +149,7 @@ class SimulatedManager:
             held.instruction_id = load.instruction_id
         else:
             assert held.phase is ObservedPhase.READY, (load, held)
-            self._tell(Loaded(load.version.id, load.instruction_id, load.copy) if same else self.observed())
+            self._tell(Loaded(load.version.id, load.instruction_id, load.copy))
 
     def _finish_load(self, held: Running) -> None:
         if self.running.get(held.copy_id) is not held or held.phase is not ObservedPhase.LOADING:
@@ -170,14 +170,11 @@ class SimulatedManager:
         held = self.running.get(copy_id)
 
         def finish() -> None:
-            if self.running.get(copy_id) is held and held.phase is ObservedPhase.LOADING:
+            if held is not None and self.running.get(copy_id) is held and held.phase is ObservedPhase.LOADING:
                 self._remove(held)
                 self._tell(LoadFailed(cancel.id, held.instruction_id, CANCELLED, cancel.copy))
 
-        if held is None:
-            self._tell(self.observed())
-            return
-        if held.phase is ObservedPhase.LOADING:
+        if held is not None and held.phase is ObservedPhase.LOADING:
             held.cancelled = True
         self._later(finish)
 
@@ -192,14 +189,9 @@ class SimulatedManager:
         held = self.running.get(copy_id)
 
         def finish() -> None:
-            if held is not None and self.running.get(copy_id) is held:
-                if held.phase is ObservedPhase.LOADING:
-                    self._later(finish)
-                    return
-                held.phase = ObservedPhase.QUIESCING
             self._tell(Quiesced(quiesce.id, quiesce.instruction_id, quiesce.copy))
 
-        if held is not None and held.phase is ObservedPhase.READY:
+        if held is not None:
             held.phase = ObservedPhase.QUIESCING
         self._later(finish, slowest_s=5.0)
 

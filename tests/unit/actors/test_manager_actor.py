@@ -342,23 +342,27 @@ async def test_a_load_that_follows_its_cancelling_begins_anew() -> None:
         assert await world.event() == Loaded(M1, "2")
 
 
-async def test_who_cancels_what_does_not_run_is_told_what_runs() -> None:
-    world = World()
-    async with managing(world) as manager:
-        await world.event()
-        await manager.perform([CancelLoad(M1)])
-        assert await world.event() == ClusterObserved(())
-
-
-async def test_who_asks_for_other_files_than_those_that_serve_is_told_what_runs() -> None:
+async def test_a_load_of_newer_files_under_the_name_of_what_serves_takes_that_down_first() -> None:
+    """Only a controller that does not know what runs asks for it: else newer files are another copy."""
     world = World()
     async with managing(world) as manager:
         await world.event()
         await loaded(world, manager, "1")
         await manager.perform([load("2", fingerprint="newer")])
-        observed = await world.event()
-        assert isinstance(observed, ClusterObserved)
-        assert [one.version.fingerprint for one in observed.servables] == ["whole"]
+        assert await world.event() == Loaded(M1, "2")
+        assert [step for step in world.done if not step.startswith("handle")] == ["load 1", "quiesce 1", "unload 1", "load 2"]
+        assert await routed(manager) == ["2"]
+
+
+async def test_a_removal_gives_up_a_load_that_may_never_end() -> None:
+    world = World()
+    world.hold("load 1")
+    async with managing(world) as manager:
+        await world.event()
+        await manager.perform([load("1"), Quiesce("2", M1), Unload("3", M1)])
+        assert isinstance(await world.event(), LoadFailed)
+        assert await world.event() == Quiesced(M1, "2")
+        assert await world.event() == Unloaded(M1, "3")
 
 
 async def test_a_restarted_manager_routes_to_the_newest_copy_that_is_up() -> None:
