@@ -218,6 +218,9 @@ class AspiredVersionsState:
             self._looked_for_room.pop(harness.copy_id, None)
             if harness.state is _S.READY:
                 self._misplaced[harness.copy_id] = harness
+        for harness in stream.beside.values():
+            if harness.refused:
+                self._unaspire(harness)  # the policy may now have another way than a second copy
         self._touch(stream)
 
     def _versions_aspired(self, event: VersionsAspired, now: float) -> None:

@@ -254,6 +254,14 @@ class TestRoom:
         told = driven.nodes(NODE, Node("node-b", 64 * GIBIBYTE, 8.0))
         assert told == [Load("c1-2", NEWER, (Slot("node-b"),), ReplicaResources(HALF_OF_NODE), copy=1)]
 
+    def test_a_policy_that_needs_no_room_for_two_may_be_chosen_then(self) -> None:
+        driven = self.full()
+        driven.aspire(NEWER)
+        options = StreamOptions(resources=ResourceRequest(HALF_OF_NODE), resource_preserving=True)
+        assert driven.configure(m=options, n=StreamOptions()) == [Quiesce("c1-2", ONE)]
+        driven.quiesced(1)
+        assert driven.unloaded(1) == [Load("c1-4", NEWER, (SLOT,), ReplicaResources(HALF_OF_NODE))]
+
     def test_it_waits_while_something_else_comes_or_goes(self) -> None:
         driven = self.full()
         driven.aspire(1, stream="n")
@@ -347,6 +355,14 @@ class TestRestartedManager:
         driven.load_cancelled(1, copy=1)
         driven.loaded(1)
         assert driven.public() == AVAILABLE
+
+    def test_a_copy_that_was_found_going_is_not_replaced(self) -> None:
+        driven = overwritten()
+        told = driven.observe(found(1, QUIESCING), found(1, LOADING, instruction_id="c1-2", fingerprint="newer", copy=1))
+        assert told == [CancelLoad(ONE, 1), Quiesce("c1-3", ONE)]
+        driven.quiesced(1)
+        driven.unloaded(1)
+        assert driven.load_cancelled(1, copy=1) == [Load("c1-5", NEWER, (SLOT,), RESOURCES)]
 
     def test_is_asked_again_to_take_the_older_copy_down(self) -> None:
         driven = overwritten()
