@@ -59,4 +59,4 @@ def test_the_worlds_take_every_step_that_is_not_rare(monkeypatch: pytest.MonkeyP
         SimulatedWorld(seed, SMALL).run()
         SimulatedWorld(seed, SMALL_WITH_GPUS).run()
     assert TRANSITIONS.keys() - taken <= RARE
-    assert copies >= {0, 1, 2, 3}, "versions that serve are overwritten again and again"
+    assert copies >= {0, 1, 2}, "versions that serve are overwritten again and again"
