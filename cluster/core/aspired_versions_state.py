@@ -645,11 +645,15 @@ class AspiredVersionsState:
                 self._out.append(CancelLoad(harness.id, harness.copy))
             else:
                 self._files_changed(harness, self._newest(harness), now)
-        else:
+        elif found.phase is ObservedPhase.READY:
             harness.version = found.version
             self._loaded(Loaded(harness.id, harness.instruction_id, harness.copy))
             if harness.state is _S.READY:
                 self._look_at_ready(harness, found, now)
+        else:
+            harness.cancelling = harness.starting_over = False
+            self._defer_aspired(harness)
+            self._begin_quiesce(harness)
 
     def _look_at_ready(self, harness: LoaderHarness, found: ObservedServable | None, now: float) -> None:
         if found is not None and found.phase is ObservedPhase.READY:

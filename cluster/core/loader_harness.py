@@ -63,7 +63,7 @@ TRANSITIONS: dict[tuple[HarnessState, HarnessState], str] = {
     (_S.NEW, _S.READY): "adopted: found running",
     (_S.NEW, _S.QUIESCING): "adopted: found on its way out, or beside the copy that serves",
     (_S.LOAD_REQUESTED, _S.NEW): "found running while it waited for an attempt",
-    (_S.LOADING, _S.QUIESCING): "found gone while its load was being cancelled; seen out, to be sure",
+    (_S.LOADING, _S.QUIESCING): "found on its way out, or gone while its load was being cancelled; seen out",
     (_S.READY, _S.LOADING): "found gone or loading, although nobody unloaded it; asked for again in its place",
     (_S.READY, _S.LOAD_REQUESTED): "found gone, and its place with it",
     (_S.READY, _S.ERROR): "found gone, and its source says by now that it cannot be used",

@@ -11,7 +11,7 @@ from cluster.core.events import Loaded, LoadFailed, ObservedPhase, Quiesced, Sto
 from cluster.core.instructions import CancelLoad, Load, Place, Quiesce, Unload
 from cluster.core.loader_harness import HarnessState
 from cluster.core.resources import Gpu, GpuUse, Node, ReplicaResources, ResourceRequest, Slot
-from cluster.core.servable_id import ServableId
+from cluster.core.servable_id import CopyId, ServableId
 from cluster.core.servable_state import PublicState
 from tests.fakes.driven_state import BROKEN, GIBIBYTE, NODE, DrivenState, found, version
 
@@ -355,6 +355,23 @@ class TestRestartedManager:
         driven.load_cancelled(1, copy=1)
         driven.loaded(1)
         assert driven.public() == AVAILABLE
+
+    def test_a_newer_copy_that_is_ready_meanwhile_takes_the_place_of_the_one_that_is_loaded_anew(self) -> None:
+        driven = overwritten()
+        driven.observe(found(1, LOADING, instruction_id="c1-2", fingerprint="newer", copy=1))
+        driven.ids[CopyId(ONE, 1)] = "c1-2"
+        assert driven.loaded(1, copy=1) == [CancelLoad(ONE)]
+        assert driven.public() == AVAILABLE
+        assert driven.load_cancelled(1) == []
+        assert (driven.slots(1), driven.slots(1, copy=1)) == ((), (SLOT,))
+
+    def test_a_newer_copy_that_was_found_going_takes_nothing_with_it(self) -> None:
+        driven = overwritten()
+        told = driven.observe(found(1), found(1, QUIESCING, instruction_id="c1-2", fingerprint="newer", copy=1))
+        assert told == [Quiesce("c1-3", ONE, 1)]
+        assert driven.public() == AVAILABLE
+        driven.quiesced(1, copy=1)
+        assert driven.unloaded(1, copy=1) == [Load("c1-5", NEWER, (SLOT,), RESOURCES, copy=1)]
 
     def test_a_copy_that_was_found_going_is_not_replaced(self) -> None:
         driven = overwritten()
