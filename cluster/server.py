@@ -414,12 +414,14 @@ def _models(controller: ControllerStatus, replicas: Any) -> tuple[ModelStatus, .
 
 def _version(state: ServableState, controller: ControllerStatus, replicas: Sequence[ReplicaReport]) -> VersionStatus:
     placement = controller.placements.get(state.id)
-    mine = [report for report in replicas if report.version.id == state.id]
+    copy = placement.copy if placement else 0
+    mine = [report for report in replicas if report.version.id == state.id and report.copy == copy]
+    status = placement.newer_files if placement and state.status.ok else state.status
     return VersionStatus(
         version=state.id.version,
         state=state.state.name,
-        code=state.status.code.name,
-        message=state.status.message,
+        code=status.code.name,
+        message=status.message,
         replicas_ready=sum(report.phase is ReplicaPhase.READY for report in mine),
         replicas_wanted=len(placement.slots) if placement else 0,
         nodes=tuple(sorted({slot.node_id for slot in placement.slots})) if placement else (),

@@ -29,7 +29,8 @@ class NodeStatus(_Status):
 
 
 class VersionStatus(_Status):
-    """One model version. `state` is TF Serving's (START ... END), `code` and `message` are the status beside it.
+    """One model version. `state` is TF Serving's (START ... END), `code` and `message` are the status beside it; for a version
+    that serves although its files have been overwritten, they say what becomes of the newer files.
 
     `nodes` are the ids of those that hold a replica; `attempts` counts the loads begun. `caller_thread_signatures` are those of
     which some requests were found to run quicker without handing them to TensorFlow's threads.

@@ -33,6 +33,7 @@ from cluster.core.events import (
     VersionsAspired,
 )
 from cluster.core.instructions import Instruction, PublishStates
+from cluster.core.loader_harness import HarnessState, LoaderHarness
 from cluster.core.resource_ledger import Totals
 from cluster.core.resources import Slot
 from cluster.core.servable_id import ServableId
@@ -48,10 +49,16 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Where a version is or is to be, and how many loads of it have been begun."""
+    """Where a version is or is to be, in which copy, and how many loads of that have been begun.
+
+    `newer_files` says what becomes of files that have changed since it was loaded: OK and a text while a copy of them waits or
+    is loaded, else the error of its last attempt.
+    """
 
     slots: tuple[Slot, ...]
     attempts: int
+    copy: int = 0
+    newer_files: Status = Status()
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,7 +223,9 @@ class ControllerActor:
             dict(self._source_errors),
             self._models_error,
             {
-                state.id: Placement(harness.slots, harness.attempts)
+                state.id: Placement(
+                    harness.slots, harness.attempts, harness.copy, _newer_files(self._state.successor(state.id))
+                )
                 for state in self._state.states()
                 if (harness := self._state.harness(state.id)) is not None
             },
@@ -333,6 +342,16 @@ class ControllerActor:
 
     def _handled_since(self, handled: int) -> bool:
         return self._handled != handled
+
+
+def _newer_files(successor: LoaderHarness | None) -> Status:
+    if successor is None:
+        return Status()
+    if successor.status.ok:
+        doing = "are being loaded" if successor.state is HarnessState.LOADING else "wait to be loaded"
+        return Status(Code.OK, f"newer files {doing}")
+    why = "wait for room" if successor.refused else "are not served"
+    return Status(successor.status.code, f"newer files {why}: {successor.status.message}")
 
 
 def _names(models: ModelServerConfig) -> set[str]:

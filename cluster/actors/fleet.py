@@ -9,23 +9,23 @@ from cluster.actors.replica_board import ReplicaBoard
 from cluster.core.instructions import Load
 from cluster.core.loader import Loader
 from cluster.core.resources import Node
-from cluster.core.servable_id import ServableId
+from cluster.core.servable_id import CopyId
 
 
 class LoaderFactory(Protocol):
     """Makes the loaders of one server. Picklable: it travels to the manager actor, and again when Ray restarts it."""
 
     def loader(self, load: Load, board: ReplicaBoard) -> Loader:
-        """A loader for one version; adopts what runs under its name."""
+        """A loader for one copy of a version; adopts what runs under its name."""
 
-    def application_name(self, servable: ServableId) -> str:
-        """The name that the version runs under in the cluster."""
+    def application_name(self, copy_id: CopyId) -> str:
+        """The name that the copy runs under in the cluster."""
 
-    async def running(self) -> Collection[ServableId]:
-        """The versions of this server that have an application now, whatever its state."""
+    async def running(self) -> Collection[CopyId]:
+        """The copies of this server's versions that have an application now, whatever its state."""
 
-    async def remove(self, servable: ServableId) -> None:
-        """Stops a version that nobody can account for."""
+    async def remove(self, copy_id: CopyId) -> None:
+        """Stops a copy that nobody can account for."""
 
 
 class FrontendFleet(Protocol):

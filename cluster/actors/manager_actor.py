@@ -39,7 +39,7 @@ from cluster.core.loader import LoadedServable, Loader
 from cluster.core.metrics import CellKey, MetricCells, Value
 from cluster.core.replica_report import ReplicaDirective, ReplicaPhase, ReplicaReport
 from cluster.core.resources import Node, Slot
-from cluster.core.servable_id import ServableId
+from cluster.core.servable_id import CopyId
 from cluster.core.serving_map import Epoch, ServableEntry, ServingMap
 
 NODE_WATCH_INTERVAL_S = 1.0
@@ -54,12 +54,20 @@ logger = logging.getLogger(__name__)
 
 @dataclass(slots=True)
 class _Managed:
-    """One version in the manager's hands; its phase is QUIESCING from the moment its removal was asked for."""
+    """One copy of a version in the manager's hands; its phase is QUIESCING from the moment its removal was asked for.
+
+    `cancelling`: the end of its load, which was asked for while it was under way.
+    """
 
     load: Load
     loader: Loader
     phase: ObservedPhase
     work: asyncio.Task[None] | None = None
+    cancelling: asyncio.Task[None] | None = None
+
+    @property
+    def copy_id(self) -> CopyId:
+        return CopyId(self.load.version.id, self.load.copy)
 
 
 class ManagerActor:
@@ -95,7 +103,7 @@ class ManagerActor:
         self._metrics_restored = asyncio.Event()
         self._board = ReplicaBoard()
         self._feed = ServingMapFeed()
-        self._managed: dict[ServableId, _Managed] = {}
+        self._managed: dict[CopyId, _Managed] = {}
         self._nodes: tuple[Node, ...] | None = None
         self._observed = asyncio.Event()
         self._observation_told = asyncio.Event()
@@ -112,7 +120,7 @@ class ManagerActor:
         return (CapacityChanged(self._nodes or ()), self._cluster_observed())
 
     async def perform(self, instructions: Sequence[Instruction]) -> None:
-        """Begins to carry out the instructions, in their order for each version; the ends are reported to the controller."""
+        """Begins to carry out the instructions, in their order for each copy; the ends are reported to the controller."""
         await self._observed.wait()
         for instruction in instructions:
             match instruction:
@@ -226,35 +234,37 @@ class ManagerActor:
 
     async def _adopt(self) -> None:
         """Takes over the versions that run, each as its replicas describe it; what stays silent is removed."""
-        for servable in await self._loaders.running():
-            application = self._loaders.application_name(servable)
+        for copy_id in await self._loaders.running():
+            application = self._loaders.application_name(copy_id)
             await self._board.wait_for(functools.partial(self._has_reported, application), ADOPTION_TIMEOUT_S)
             reports = self._board.reports(application)
             if not reports:
-                logger.warning("no replica of %s has reported: removing it", servable)
-                await self._loaders.remove(servable)
+                logger.warning("no replica of %s has reported: removing it", copy_id)
+                await self._loaders.remove(copy_id)
                 continue
-            await self._adopt_version(servable, reports)
+            await self._adopt_copy(reports)
 
     def _has_reported(self, application: str) -> bool:
         return bool(self._board.reports(application))
 
-    async def _adopt_version(self, servable: ServableId, reports: Sequence[ReplicaReport]) -> None:
+    async def _adopt_copy(self, reports: Sequence[ReplicaReport]) -> None:
         first = reports[0]
-        load = Load(first.instruction_id, first.version, self._board.slots(first.application), first.resources)
-        loader = self._loaders.loader(load, self._board)
+        slots = self._board.slots(first.application)
+        load = Load(first.instruction_id, first.version, slots, first.resources, first.copy)
+        managed = _Managed(load, self._loaders.loader(load, self._board), ObservedPhase.LOADING)
+        self._managed[managed.copy_id] = managed
         phases = {report.phase for report in reports}
         if ReplicaPhase.QUIESCED in phases:
-            self._managed[servable] = _Managed(load, loader, ObservedPhase.QUIESCING)
-        elif ReplicaPhase.READY in phases:
-            managed = self._managed[servable] = _Managed(load, loader, ObservedPhase.READY)
-            loaded = await managed.loader.place(load.slots)
-            self._route(servable, loaded)
-            self._spawn(self._follow(servable, managed, loaded))
+            managed.phase = ObservedPhase.QUIESCING
+        # One that has never been available may take no other's place before all of it is up.
+        elif phases == {ReplicaPhase.READY} or (ReplicaPhase.READY in phases and self._board.established(first.application)):
+            managed.phase = ObservedPhase.READY
+            loaded = await managed.loader.place(slots)
+            self._route(managed, loaded)
+            self._spawn(self._follow(managed, loaded))
         else:
-            managed = self._managed[servable] = _Managed(load, loader, ObservedPhase.LOADING)
             self._chain(managed, self._load(managed))
-        logger.info("adopted %s, %s", servable, self._managed[servable].phase.value)
+        logger.info("adopted %s, %s", managed.copy_id, managed.phase.value)
 
     def _cluster_observed(self) -> ClusterObserved:
         return ClusterObserved(
@@ -265,48 +275,66 @@ class ManagerActor:
                     # Replicas claim their slots one by one while they start.
                     managed.load.slots
                     if managed.phase is ObservedPhase.LOADING
-                    else self._board.slots(self._loaders.application_name(servable)),
+                    else self._board.slots(self._loaders.application_name(copy_id)),
                     managed.load.instruction_id,
                     managed.load.resources,
+                    managed.load.copy,
                 )
-                for servable, managed in self._managed.items()
+                for copy_id, managed in self._managed.items()
             )
         )
 
     # -- carrying out
 
     def _begin_load(self, load: Load) -> None:
-        servable = load.version.id
-        managed = self._managed.get(servable)
-        if managed is not None and managed.phase is ObservedPhase.READY:
-            self._spawn(self._tell(Loaded(servable, load.instruction_id)))
-        elif managed is not None and managed.phase is ObservedPhase.LOADING:
+        copy_id = CopyId(load.version.id, load.copy)
+        managed = self._managed.get(copy_id)
+        same = managed is not None and managed.load.version.files == load.version.files
+        if managed is not None and managed.phase is ObservedPhase.READY and same:
+            self._spawn(self._tell(Loaded(load.version.id, load.instruction_id, load.copy)))
+        elif managed is not None and managed.phase is ObservedPhase.LOADING and same and managed.cancelling is None:
             managed.load = load
         else:
+            if managed is not None and managed.phase is not ObservedPhase.QUIESCING:
+                self._give_up(managed)
             before = managed.work if managed is not None else None
             loader = self._loaders.loader(load, self._board)
-            managed = self._managed[servable] = _Managed(load, loader, ObservedPhase.LOADING, before)
+            managed = self._managed[copy_id] = _Managed(load, loader, ObservedPhase.LOADING, before)
             self._chain(managed, self._load(managed))
 
     def _begin_cancel(self, cancel: CancelLoad) -> None:
-        managed = self._managed.get(cancel.id)
+        managed = self._managed.get(CopyId(cancel.id, cancel.copy))
         if managed is not None and managed.phase is ObservedPhase.LOADING:
-            self._spawn(managed.loader.unload())
+            self._cancel(managed)
+
+    def _give_up(self, managed: _Managed) -> None:
+        """Takes down what nobody knows of any more, so that other files can be loaded under its name."""
+        if managed.phase is ObservedPhase.LOADING:
+            self._cancel(managed)
+        else:
+            managed.phase = ObservedPhase.QUIESCING
+            self._chain(managed, self._take_down(managed))
+
+    def _cancel(self, managed: _Managed) -> None:
+        if managed.cancelling is None:
+            managed.cancelling = self._spawn(managed.loader.unload())
 
     def _begin_place(self, place: Place) -> None:
-        managed = self._managed.get(place.id)
+        managed = self._managed.get(CopyId(place.id, place.copy))
         if managed is not None:
             self._chain(managed, self._place(managed, place))
 
     def _begin_removal(self, instruction: Quiesce | Unload) -> None:
-        """Marks the version as going at once: a Load that follows makes a new one, after this one's end."""
-        managed = self._managed.get(instruction.id)
+        """Marks the copy as going at once: a Load that follows makes a new one, after this one's end."""
+        managed = self._managed.get(CopyId(instruction.id, instruction.copy))
         removal = (
             self._quiesce(managed, instruction) if isinstance(instruction, Quiesce) else self._unload(managed, instruction)
         )
         if managed is None:
             self._spawn(removal)
         else:
+            if managed.phase is ObservedPhase.LOADING:
+                self._cancel(managed)
             managed.phase = ObservedPhase.QUIESCING
             self._chain(managed, removal)
 
@@ -315,58 +343,70 @@ class ManagerActor:
         began = time.monotonic()
         try:
             loaded = await managed.loader.load(managed.load.slots)
+            if managed.cancelling is not None:
+                raise Cancelled("Loading of servable cancelled")
             if managed.phase is ObservedPhase.LOADING:
                 managed.phase = ObservedPhase.READY
-                epoch = self._route(servable, loaded)
-                self._spawn(self._follow(servable, managed, loaded))
+                epoch = self._route(managed, loaded)
+                self._spawn(self._follow(managed, loaded))
                 await self._feed.acknowledged(epoch)
         except Exception as error:  # every failure of a load is this version's alone, and is told
-            self._forget(servable, managed)
+            if managed.cancelling is not None:
+                await asyncio.wait((managed.cancelling,))
+            self._forget(managed)
             if not isinstance(error, AspiredError):
-                logger.exception("loading %s failed", servable)
+                logger.exception("loading %s failed", managed.copy_id)
                 error = Internal(f"{type(error).__name__}: {error}")
             self._cells.counter(catalog.LOADS, servable.name, error.code.name).add()
-            await self._tell(LoadFailed(servable, managed.load.instruction_id, error.to_status()))
+            await self._tell(LoadFailed(servable, managed.load.instruction_id, error.to_status(), managed.load.copy))
         else:
             self._cells.counter(catalog.LOADS, servable.name, "OK").add()
             self._cells.histogram(catalog.LOAD_SECONDS, servable.name).observe(time.monotonic() - began)
-            await self._tell(Loaded(servable, managed.load.instruction_id))
+            await self._tell(Loaded(servable, managed.load.instruction_id, managed.load.copy))
 
     async def _place(self, managed: _Managed, place: Place) -> None:
         if managed.phase is ObservedPhase.READY:
-            self._route(place.id, await managed.loader.place(place.slots))
+            self._route(managed, await managed.loader.place(place.slots))
 
-    async def _follow(self, servable: ServableId, managed: _Managed, routed: LoadedServable) -> None:
+    async def _follow(self, managed: _Managed, routed: LoadedServable) -> None:
         """Routes to the replicas as they come and go, for as long as the version is routed to; beside its other work."""
         while True:
             try:
                 routed = await managed.loader.changed(routed)
             except Cancelled:
                 return
-            if self._managed.get(servable) is not managed or managed.phase is not ObservedPhase.READY:
+            if self._managed.get(managed.copy_id) is not managed or managed.phase is not ObservedPhase.READY:
                 return
-            self._route(servable, routed)
+            self._route(managed, routed)
 
     async def _quiesce(self, managed: _Managed | None, quiesce: Quiesce) -> None:
         if managed is not None:
-            await self._feed.acknowledged(self._feed.remove(quiesce.id))
-            await managed.loader.quiesce(QUIESCE_TIMEOUT_S)
-        await self._tell(Quiesced(quiesce.id, quiesce.instruction_id))
+            await self._let_finish(managed)
+        await self._tell(Quiesced(quiesce.id, quiesce.instruction_id, quiesce.copy))
 
     async def _unload(self, managed: _Managed | None, unload: Unload) -> None:
         if managed is not None:
-            self._feed.remove(unload.id)
+            self._feed.remove(unload.id, unload.copy)
             await managed.loader.unload()
-            self._forget(unload.id, managed)
-        await self._tell(Unloaded(unload.id, unload.instruction_id))
+            self._forget(managed)
+        await self._tell(Unloaded(unload.id, unload.instruction_id, unload.copy))
 
-    def _forget(self, servable: ServableId, managed: _Managed) -> None:
-        """Lets a version go, unless a newer load of the same id has taken its place."""
-        if self._managed.get(servable) is managed:
-            del self._managed[servable]
+    async def _take_down(self, managed: _Managed) -> None:
+        await self._let_finish(managed)
+        await managed.loader.unload()
 
-    def _route(self, servable: ServableId, loaded: LoadedServable) -> Epoch:
-        return self._feed.add(ServableEntry(servable, loaded.endpoints, loaded.signatures, loaded.deterministic))
+    async def _let_finish(self, managed: _Managed) -> None:
+        await self._feed.acknowledged(self._feed.remove(managed.load.version.id, managed.load.copy))
+        await managed.loader.quiesce(QUIESCE_TIMEOUT_S)
+
+    def _forget(self, managed: _Managed) -> None:
+        """Lets a copy go, unless a newer load of the same id has taken its place."""
+        if self._managed.get(managed.copy_id) is managed:
+            del self._managed[managed.copy_id]
+
+    def _route(self, managed: _Managed, loaded: LoadedServable) -> Epoch:
+        version, copy = managed.load.version.id, managed.load.copy
+        return self._feed.add(ServableEntry(version, loaded.endpoints, loaded.signatures, loaded.deterministic, copy))
 
     async def _tell(self, event: Event) -> None:
         """Reports to the controller, never before it has been told what this life of the manager began with."""

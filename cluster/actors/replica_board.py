@@ -19,6 +19,7 @@ class _Application:
     claims: SlotClaims = field(default_factory=SlotClaims)
     reports: dict[str, ReplicaReport] = field(default_factory=dict)
     directive: ReplicaDirective = field(default_factory=ReplicaDirective)
+    established: bool = False
 
 
 class ReplicaBoard:
@@ -60,6 +61,11 @@ class ReplicaBoard:
         holders = held.claims.holders()
         return tuple(report for replica_id, report in held.reports.items() if replica_id in holders)
 
+    def established(self, application: str) -> bool:
+        """Whether its replicas say that it has been available; a manager that has restarted knows it from them."""
+        held = self._applications.get(application)
+        return held is not None and held.established
+
     def claim_slot(
         self, application: str, replica_id: str, node_id: str, pid: int, dead: Collection[int]
     ) -> Slot | tuple[int, ...] | None:
@@ -77,6 +83,7 @@ class ReplicaBoard:
         if report.replica_id not in held.claims.holders():
             held.claims.adopt(Claim(report.replica_id, report.pid, report.slot))
         held.reports[report.replica_id] = report
+        held.established |= seen.established
         self._changed.notify()  # also ends the poll that this one replaces
         application = report.application
 

@@ -23,12 +23,14 @@ FRONTEND_LEASE_S = 8.0
 class ServingMapFeed:
     """Publishes whole maps to long polls; lives on the manager actor's event loop.
 
-    Every change makes a new epoch. `published` is False until the manager has adopted what runs and the controller has told the
-    states: until then pollers wait, and frontends go on with the map they have.
+    Every change makes a new epoch. Of a version with several copies the newest is routed to. `published` is False until the
+    manager has adopted what runs and the controller has told the states: until then pollers wait, and frontends go on with the
+    map they have.
     """
 
     def __init__(self) -> None:
         self._map = ServingMap(epoch=Epoch(uuid.uuid4().hex[:12], 1))
+        self._copies: dict[ServableId, dict[int, ServableEntry]] = {}
         self._published = False
         self._acknowledgements = Acknowledgements(FRONTEND_LEASE_S)
         self._changed = Notification()
@@ -43,16 +45,26 @@ class ServingMapFeed:
         self._changed.notify()
 
     def add(self, entry: ServableEntry) -> Epoch:
-        """Routes to a version, or changes where it is."""
-        if self._map.entries.get(entry.id) == entry:
-            return self._map.epoch
-        return self._replace(entries={**self._map.entries, entry.id: entry})
+        """Routes to a copy of a version, or changes where it is."""
+        self._copies.setdefault(entry.id, {})[entry.copy] = entry
+        return self._route(entry.id)
 
-    def remove(self, servable: ServableId) -> Epoch:
-        """Routes to the version no longer."""
-        if servable not in self._map.entries:
+    def remove(self, servable: ServableId, copy: int = 0) -> Epoch:
+        """Routes to this copy of the version no longer."""
+        self._copies.get(servable, {}).pop(copy, None)
+        return self._route(servable)
+
+    def _route(self, servable: ServableId) -> Epoch:
+        copies = self._copies.get(servable)
+        if not copies:
+            self._copies.pop(servable, None)
+            if servable not in self._map.entries:
+                return self._map.epoch
+            return self._replace(entries={key: entry for key, entry in self._map.entries.items() if key != servable})
+        newest = copies[max(copies)]
+        if self._map.entries.get(servable) == newest:
             return self._map.epoch
-        return self._replace(entries={key: entry for key, entry in self._map.entries.items() if key != servable})
+        return self._replace(entries={**self._map.entries, servable: newest})
 
     def set_states(
         self,

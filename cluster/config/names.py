@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from cluster.core.servable_id import ServableId
+from cluster.core.servable_id import CopyId, ServableId
 
 NAMESPACE = "aspired"
 """Ray namespace of every actor of every server."""
@@ -18,17 +18,18 @@ SERVER_NAME = re.compile(r"[a-z0-9-]{1,40}")
 _UNSAFE_BYTE = re.compile(rb"[^A-Za-z0-9_-]")
 _ESCAPED_BYTE = re.compile(r"~([0-9A-F]{2})")
 _APPLICATION_NAME = re.compile(
-    r"(?P<server>[a-z0-9-]{1,40})\.(?P<model>(?:[A-Za-z0-9_-]|~[0-9A-F]{2})+)\.(?P<version>[0-9]{1,19})"
+    r"(?P<server>[a-z0-9-]{1,40})\.(?P<model>(?:[A-Za-z0-9_-]|~[0-9A-F]{2})+)\.(?P<version>[0-9]{1,19})(?:\.(?P<copy>[0-9]{1,19}))?"
 )
 
 
-def application_name(server: str, model: str, version: int) -> str:
-    """The Serve application of one model version: `<server>.<model>.<version>`."""
-    return f"{server}.{_escape(model)}.{version}"
+def application_name(server: str, copy_id: CopyId) -> str:
+    """The Serve application of one model version: `<server>.<model>.<version>`, for copies after the first `....<copy>`."""
+    name = f"{server}.{_escape(copy_id.servable.name)}.{copy_id.servable.version}"
+    return f"{name}.{copy_id.copy}" if copy_id.copy else name
 
 
-def parse_application_name(name: str) -> tuple[str, ServableId] | None:
-    """The server and the version that `name` was made of; None for an application that is not a version of ours."""
+def parse_application_name(name: str) -> tuple[str, CopyId] | None:
+    """The server and the copy of a version that `name` was made of; None for an application that is not one of ours."""
     match = _APPLICATION_NAME.fullmatch(name)
     if match is None:
         return None
@@ -36,11 +37,11 @@ def parse_application_name(name: str) -> tuple[str, ServableId] | None:
         model = _unescape(match["model"])
     except UnicodeDecodeError:
         return None
-    server, version = match["server"], int(match["version"])
-    # Only names that application_name() writes: `m.01` or a needless escape belong to somebody else.
-    if application_name(server, model, version) != name:
+    server, copy_id = match["server"], CopyId(ServableId(model, int(match["version"])), int(match["copy"] or 0))
+    # Only names that application_name() writes: `m.01`, `m.1.0` or a needless escape belong to somebody else.
+    if application_name(server, copy_id) != name:
         return None
-    return server, ServableId(model, version)
+    return server, copy_id
 
 
 def controller_name(server: str) -> str:

@@ -27,3 +27,8 @@ class AspiredVersion:
     status: Status = Status()
     platform: str = "tensorflow"
     settings: Hashable = None
+
+    @property
+    def files(self) -> tuple[str, str]:
+        """What it is loaded from; two versions of one number that differ here are loaded as two copies."""
+        return self.path, self.fingerprint

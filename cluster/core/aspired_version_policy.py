@@ -13,15 +13,22 @@ from cluster.core.servable_id import ServableId
 
 @dataclass(frozen=True, slots=True)
 class VersionSnapshot:
-    """One version as a policy sees it (TF Serving: `AspiredServableStateSnapshot`)."""
+    """One version as a policy sees it (TF Serving: `AspiredServableStateSnapshot`).
+
+    `outdated`: it is ready, its files have changed since it was loaded, and nothing has been begun about that.
+    """
 
     id: ServableId
     state: HarnessState
     aspired: bool
+    outdated: bool = False
 
 
 class Action(enum.Enum):
+    """REPLACE loads a ready version once more, from its newer files, beside the copy that serves."""
+
     LOAD = "load"
+    REPLACE = "replace"
     UNLOAD = "unload"
 
 

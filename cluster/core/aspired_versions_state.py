@@ -40,7 +40,7 @@ from cluster.core.resource_ledger import ResourceLedger
 from cluster.core.resource_preserving_policy import ResourcePreservingPolicy
 from cluster.core.resources import GpuUse, Node, ReplicaResources, Slot
 from cluster.core.retrier import Retrier
-from cluster.core.servable_id import ServableId
+from cluster.core.servable_id import CopyId, ServableId
 from cluster.core.servable_state import ServableState
 from cluster.core.servable_stream import Ending, ServableStream
 
@@ -76,11 +76,11 @@ class AspiredVersionsState:
         self._retrier = Retrier(options.max_num_load_retries, options.load_retry_interval_s)
         self._ledger = ResourceLedger()
         self._streams: dict[str, ServableStream] = {}
-        self._in_state: dict[HarnessState, dict[ServableId, LoaderHarness]] = {state: {} for state in HarnessState}
-        self._refused: dict[ServableId, LoaderHarness] = {}
-        self._misplaced: dict[ServableId, LoaderHarness] = {}
+        self._in_state: dict[HarnessState, dict[CopyId, LoaderHarness]] = {state: {} for state in HarnessState}
+        self._refused: dict[CopyId, LoaderHarness] = {}
+        self._misplaced: dict[CopyId, LoaderHarness] = {}
         self._room = 0  # counts the times that room may have appeared
-        self._looked_for_room: dict[ServableId, int] = {}
+        self._looked_for_room: dict[CopyId, int] = {}
         self._dirty: dict[str, ServableStream] = {}
         self._configured = False
         self._stopping = False
@@ -130,6 +130,11 @@ class AspiredVersionsState:
         """The version's harness, for looking; None once it has ended or was never aspired."""
         stream = self._streams.get(servable.name)
         return stream.harnesses.get(servable.version) if stream is not None else None
+
+    def successor(self, servable: ServableId) -> LoaderHarness | None:
+        """The copy that is to take the place of the one that serves, for looking; None while nothing is newer than that."""
+        stream = self._streams.get(servable.name)
+        return stream.successor(servable.version) if stream is not None else None
 
     @property
     def ledger(self) -> ResourceLedger:
@@ -209,10 +214,13 @@ class AspiredVersionsState:
 
     def _look_again(self, stream: ServableStream) -> None:
         """The stream's options have changed, and with them what its versions need."""
-        for harness in stream.harnesses.values():
-            self._looked_for_room.pop(harness.id, None)
+        for harness in (*stream.harnesses.values(), *stream.beside.values()):
+            self._looked_for_room.pop(harness.copy_id, None)
             if harness.state is _S.READY:
-                self._misplaced[harness.id] = harness
+                self._misplaced[harness.copy_id] = harness
+        for harness in stream.beside.values():
+            if harness.refused:
+                self._unaspire(harness)  # the policy may now have another way than a second copy
         self._touch(stream)
 
     def _versions_aspired(self, event: VersionsAspired, now: float) -> None:
@@ -250,25 +258,44 @@ class AspiredVersionsState:
         left = self._ledger.existing(harness.slots)
         if left != harness.slots:
             harness.slots = left
-            self._ledger.adopt(harness.id, harness.resources, left)
-            self._misplaced[harness.id] = harness
+            self._ledger.adopt(harness.copy_id, harness.resources, left)
+            self._misplaced[harness.copy_id] = harness
 
     def _loaded(self, event: Loaded) -> None:
-        harness = self.harness(event.id)
+        harness = self._copy(event)
         if harness is None or harness.state is _S.ERROR:
             # A Load that was repeated after its end has come up, and nobody would ever take it down.
-            self._out.append(Unload(self._instruction_id(), event.id))
+            self._out.append(Unload(self._instruction_id(), event.id, event.copy))
             return
         if harness.state is not _S.LOADING or harness.instruction_id != event.instruction_id:
             return
         harness.status = Status()
         harness.cancelling = harness.starting_over = False
         self._move(harness, _S.READY)
-        self._misplaced[harness.id] = harness  # nodes and options may have changed while it loaded
+        self._misplaced[harness.copy_id] = harness  # nodes and options may have changed while it loaded
         self._give_up_lost_slots(harness)
+        self._give_way(harness)
+
+    def _give_way(self, ready: LoaderHarness) -> None:
+        """Of two copies of a version the older one goes when the newer one is ready: frontends route to that by now."""
+        stream, number = self._streams[ready.id.name], ready.id.version
+        held = stream.harnesses.get(number)
+        if held is ready:
+            return
+        if held is not None and held.copy > ready.copy:
+            self._request_unload(ready)
+            return
+        del stream.beside[ready.copy_id]
+        stream.harnesses[number] = ready
+        if held is not None:
+            stream.beside[held.copy_id] = held
+            ready.aspired = held.aspired
+            self._unaspire(held)
+            if held.state is _S.READY:
+                self._request_unload(held)
 
     def _load_failed(self, event: LoadFailed, now: float) -> None:
-        harness = self.harness(event.id)
+        harness = self._copy(event)
         if harness is None or harness.state is not _S.LOADING or harness.instruction_id != event.instruction_id:
             return
         self._release(harness)
@@ -289,14 +316,14 @@ class AspiredVersionsState:
                 self._move(harness, _S.LOAD_REQUESTED)
 
     def _quiesced(self, event: Quiesced) -> None:
-        harness = self.harness(event.id)
+        harness = self._copy(event)
         if harness is None or harness.state is not _S.QUIESCING or harness.instruction_id != event.instruction_id:
             return
         self._move(harness, _S.QUIESCED)
         self._begin_unload(harness)
 
     def _unloaded(self, event: Unloaded) -> None:
-        harness = self.harness(event.id)
+        harness = self._copy(event)
         if harness is not None and harness.state is _S.UNLOADING and harness.instruction_id == event.instruction_id:
             self._release(harness)
             self._move(harness, _S.DISABLED)
@@ -325,11 +352,12 @@ class AspiredVersionsState:
             else:
                 known.aspired = True
                 self._files_changed(known, version, now)
+                self._newer_files_changed(stream, known, version, now)
         self._touch(stream)
 
-    def _add(self, stream: ServableStream, version: AspiredVersion) -> LoaderHarness:
-        harness = stream.harnesses[version.id.version] = LoaderHarness(version)
-        self._in_state[_S.NEW][harness.id] = harness
+    def _add(self, stream: ServableStream, version: AspiredVersion, copy: int = 0) -> LoaderHarness:
+        harness = stream.harnesses[version.id.version] = LoaderHarness(version, copy)
+        self._in_state[_S.NEW][harness.copy_id] = harness
         ending = stream.ended.pop(version.id.version, None)
         if not version.status.ok:
             self._fail(harness, version.status)
@@ -338,8 +366,14 @@ class AspiredVersionsState:
             self._fail(harness, ending.status, refused=ending.refused)
         return harness
 
+    def _add_beside(self, stream: ServableStream, version: AspiredVersion, copy: int, *, aspired: bool) -> LoaderHarness:
+        harness = LoaderHarness(version, copy, aspired)
+        stream.beside[harness.copy_id] = self._in_state[_S.NEW][harness.copy_id] = harness
+        return harness
+
     def _unaspire(self, harness: LoaderHarness) -> None:
         harness.aspired = False
+        self._drop_successor(harness)
         match harness.state:
             case _S.LOADING:
                 harness.starting_over = False
@@ -352,19 +386,35 @@ class AspiredVersionsState:
             case _:
                 pass  # the policy says when a version that is ready may go
 
+    def _drop_successor(self, harness: LoaderHarness) -> None:
+        """The version's copy will not be replaced: it goes, or comes up anew itself."""
+        successor = self._streams[harness.id.name].successor(harness.id.version)
+        if successor is not None:
+            self._unaspire(successor)
+
     def _files_changed(self, harness: LoaderHarness, version: AspiredVersion, now: float) -> None:
-        """A version that has not come up begins anew with its new files, at once; one that serves goes on serving."""
+        """A version that has not come up begins anew with its new files, at once; for one that serves the policy speaks."""
         if version == harness.version or harness.state is _S.READY:
             return
-        harness.version, harness.attempts, harness.status, harness.due = version, 0, Status(), now
-        self._looked_for_room.pop(harness.id, None)
+        harness.attempts, harness.status, harness.due = 0, Status(), now
+        self._looked_for_room.pop(harness.copy_id, None)
         if harness.state is _S.LOADING:
             self._start_over(harness)
             return
+        harness.version = version
         if harness.state is _S.ERROR:
             self._heal(harness)
         if not version.status.ok:
             self._fail(harness, version.status)
+
+    def _newer_files_changed(self, stream: ServableStream, ready: LoaderHarness, version: AspiredVersion, now: float) -> None:
+        successor = stream.successor(version.id.version)
+        if successor is None:
+            return
+        if version.files == ready.version.files:
+            self._unaspire(successor)  # the files that serve are back
+        else:
+            self._files_changed(successor, version, now)
 
     def _start_over(self, harness: LoaderHarness) -> None:
         harness.starting_over = True
@@ -373,9 +423,11 @@ class AspiredVersionsState:
     def _cancel(self, harness: LoaderHarness) -> None:
         if not harness.cancelling:
             harness.cancelling = True
-            self._out.append(CancelLoad(harness.id))
+            self._out.append(CancelLoad(harness.id, harness.copy))
 
     def _begin_again(self, harness: LoaderHarness, now: float) -> None:
+        """With the newest files."""
+        harness.version = self._newest(harness)
         if harness.version.status.ok:
             harness.due = now
             self._move(harness, _S.LOAD_REQUESTED)
@@ -388,7 +440,7 @@ class AspiredVersionsState:
 
     def _heal(self, harness: LoaderHarness) -> None:
         harness.status, harness.attempts, harness.refused = Status(), 0, False
-        self._looked_for_room.pop(harness.id, None)
+        self._looked_for_room.pop(harness.copy_id, None)
         self._move(harness, _S.NEW)
 
     # -- deciding
@@ -418,11 +470,18 @@ class AspiredVersionsState:
         policy = self._policy(stream.options)
         while (action := stream.next_action(policy)) is not None:
             harness = stream.harnesses[action.id.version]
-            if action.action is Action.LOAD:
-                harness.due = now
-                self._move(harness, _S.LOAD_REQUESTED)
-            else:
-                self._request_unload(harness)
+            match action.action:
+                case Action.LOAD:
+                    self._request_load(harness, now)
+                case Action.REPLACE:
+                    self._request_load(stream.successor(harness.id.version) or self._add_successor(stream, harness), now)
+                case Action.UNLOAD:
+                    if harness.aspired:
+                        self._defer_aspired(harness)  # outdated: it comes back when it has gone
+                    self._request_unload(harness)
+
+    def _add_successor(self, stream: ServableStream, ready: LoaderHarness) -> LoaderHarness:
+        return self._add_beside(stream, self._newest(ready), ready.copy + 1, aspired=True)
 
     def _policy(self, options: StreamOptions) -> AspiredVersionPolicy:
         """An exclusive GPU takes no second version, so there the old one has to go first."""
@@ -431,19 +490,24 @@ class AspiredVersionsState:
             return _RESOURCE_PRESERVING
         return _AVAILABILITY_PRESERVING
 
+    def _request_load(self, harness: LoaderHarness, now: float) -> None:
+        harness.due = now
+        self._move(harness, _S.LOAD_REQUESTED)
+
     def _request_unload(self, harness: LoaderHarness) -> None:
+        self._drop_successor(harness)
         self._move(harness, _S.UNLOAD_REQUESTED)
         self._begin_quiesce(harness)
 
     def _begin_quiesce(self, harness: LoaderHarness) -> None:
         harness.instruction_id = self._instruction_id()
         self._move(harness, _S.QUIESCING)
-        self._out.append(Quiesce(harness.instruction_id, harness.id))
+        self._out.append(Quiesce(harness.instruction_id, harness.id, harness.copy))
 
     def _begin_unload(self, harness: LoaderHarness) -> None:
         harness.instruction_id = self._instruction_id()
         self._move(harness, _S.UNLOADING)
-        self._out.append(Unload(harness.instruction_id, harness.id))
+        self._out.append(Unload(harness.instruction_id, harness.id, harness.copy))
 
     def _begin_loads(self, now: float) -> None:
         requested = self._in_state[_S.LOAD_REQUESTED]
@@ -453,7 +517,7 @@ class AspiredVersionsState:
         for harness in sorted(requested.values(), key=lambda harness: harness.due):
             if harness.due > now or not self._may_load():
                 return
-            if self._looked_for_room.get(harness.id) != self._room or not self._busy():
+            if self._looked_for_room.get(harness.copy_id) != self._room or not self._busy():
                 self._begin_load(harness)
 
     def _may_load(self) -> bool:
@@ -466,7 +530,7 @@ class AspiredVersionsState:
     def _begin_load(self, harness: LoaderHarness) -> None:
         """Loads the version if there is room; else it waits while room may yet appear, or fails."""
         resources = self._resources(harness)
-        self._looked_for_room[harness.id] = self._room
+        self._looked_for_room[harness.copy_id] = self._room
         if self._busy() and not self._ledger.may_fit(resources):
             return
         try:
@@ -475,8 +539,8 @@ class AspiredVersionsState:
             if not self._busy():
                 self._fail(harness, error.to_status(), refused=True)
             return
-        self._looked_for_room.pop(harness.id)
-        self._ledger.reserve(harness.id, resources, slots)
+        self._looked_for_room.pop(harness.copy_id)
+        self._ledger.reserve(harness.copy_id, resources, slots)
         harness.slots, harness.resources = slots, resources
         harness.attempts += 1
         self._move(harness, _S.LOAD_APPROVED)
@@ -491,9 +555,9 @@ class AspiredVersionsState:
     def _heal_one_refused(self) -> None:
         """Lets one version that had no room try again, if there is room for it now."""
         for harness in self._refused.values():
-            if self._looked_for_room.get(harness.id) == self._room:
+            if self._looked_for_room.get(harness.copy_id) == self._room:
                 continue
-            self._looked_for_room[harness.id] = self._room
+            self._looked_for_room[harness.copy_id] = self._room
             resources = self._resources(harness)
             if not self._ledger.may_fit(resources):
                 continue
@@ -508,8 +572,8 @@ class AspiredVersionsState:
         """Gives versions that are ready the slots that they should have; what cannot move or grow for lack of room waits."""
         for harness in list(self._misplaced.values()):
             if harness.state is not _S.READY or not self._streams[harness.id.name].configured:
-                del self._misplaced[harness.id]
-            elif self._looked_for_room.get(harness.id) != self._room:
+                del self._misplaced[harness.copy_id]
+            elif self._looked_for_room.get(harness.copy_id) != self._room:
                 self._place(harness)
 
     def _place(self, harness: LoaderHarness) -> None:
@@ -519,16 +583,16 @@ class AspiredVersionsState:
         try:
             slots = self._plan(harness, resources, harness.slots)
         except ResourceExhausted:
-            self._looked_for_room[harness.id] = self._room
+            self._looked_for_room[harness.copy_id] = self._room
         else:
-            del self._misplaced[harness.id]
+            del self._misplaced[harness.copy_id]
             if Counter(slots) != Counter(harness.slots):
                 harness.slots, harness.resources = slots, resources
-                self._ledger.reserve(harness.id, resources, slots)
+                self._ledger.reserve(harness.copy_id, resources, slots)
                 self._room += 1
         if harness.slots and Counter(harness.slots) != Counter(harness.placed):
             harness.placed = harness.slots
-            self._out.append(Place(harness.id, harness.slots, harness.resources))
+            self._out.append(Place(harness.id, harness.slots, harness.resources, harness.copy))
 
     def _plan(self, harness: LoaderHarness, resources: ReplicaResources, keep: Sequence[Slot] = ()) -> tuple[Slot, ...]:
         options = self._streams[harness.id.name].options
@@ -542,9 +606,11 @@ class AspiredVersionsState:
 
     def _observe(self, servables: Sequence[ObservedServable], now: float) -> None:
         """Reconciles with what runs. What is under way is asked for again: asking twice is harmless, a lost answer is not."""
-        observed = {servable.version.id: servable for servable in servables}
-        for harness in [harness for harnesses in self._in_state.values() for harness in harnesses.values()]:
-            found = observed.pop(harness.id, None)
+        observed = {CopyId(found.version.id, found.copy): found for found in servables}
+        harnesses = [harness for harnesses in self._in_state.values() for harness in harnesses.values()]
+        # The newer copy of a version first: it takes the place of the older one if it is found ready.
+        for harness in sorted(harnesses, key=lambda harness: -harness.copy):
+            found = observed.pop(harness.copy_id, None)
             if harness.state in LEAVING:
                 self._ask_to_leave_again(harness)
             elif harness.state is _S.LOADING:
@@ -553,39 +619,46 @@ class AspiredVersionsState:
                 self._look_at_ready(harness, found, now)
             elif found is not None:
                 self._adopt(harness, found, now)
-        for found in observed.values():
-            stream = self._stream(found.version.id.name)
-            self._adopt(self._add(stream, found.version), found, now)
+        for found in sorted(observed.values(), key=lambda found: (_ADOPTED_FIRST.index(found.phase), -found.copy)):
+            self._adopt_copy(found, now)
         self._states_changed = True  # a manager that restarted has lost them
 
     def _ask_to_leave_again(self, harness: LoaderHarness) -> None:
         if harness.state is _S.QUIESCING:
-            self._out.append(Quiesce(harness.instruction_id, harness.id))
+            self._out.append(Quiesce(harness.instruction_id, harness.id, harness.copy))
         else:
-            self._out.append(Unload(harness.instruction_id, harness.id))
+            self._out.append(Unload(harness.instruction_id, harness.id, harness.copy))
 
     def _look_at_loading(self, harness: LoaderHarness, found: ObservedServable | None, now: float) -> None:
         if found is None and harness.starting_over:
-            self._load_failed(LoadFailed(harness.id, harness.instruction_id, _LOAD_CANCELLED), now)
+            self._load_failed(LoadFailed(harness.id, harness.instruction_id, _LOAD_CANCELLED, harness.copy), now)
         elif found is None and harness.cancelling:
             # Its Load may still be on its way to the manager: seeing it out is answered whether it is or not.
             harness.status, harness.cancelling = _LOAD_CANCELLED, False
-            self._out.append(CancelLoad(harness.id))
+            self._out.append(CancelLoad(harness.id, harness.copy))
             self._begin_quiesce(harness)
         elif found is None:
             self._out.append(_load(harness))
         elif found.phase is ObservedPhase.LOADING:
-            harness.instruction_id, harness.placed = found.instruction_id, found.slots
+            harness.version, harness.instruction_id, harness.placed = found.version, found.instruction_id, found.slots
             if harness.cancelling:
-                self._out.append(CancelLoad(harness.id))
+                self._out.append(CancelLoad(harness.id, harness.copy))
+            else:
+                self._files_changed(harness, self._newest(harness), now)
+        elif found.phase is ObservedPhase.READY:
+            harness.version = found.version
+            self._loaded(Loaded(harness.id, harness.instruction_id, harness.copy))
+            if harness.state is _S.READY:
+                self._look_at_ready(harness, found, now)
         else:
-            self._loaded(Loaded(harness.id, harness.instruction_id))
-            self._look_at_ready(harness, found, now)
+            harness.cancelling = harness.starting_over = False
+            self._defer_aspired(harness)
+            self._begin_quiesce(harness)
 
     def _look_at_ready(self, harness: LoaderHarness, found: ObservedServable | None, now: float) -> None:
         if found is not None and found.phase is ObservedPhase.READY:
             harness.placed = found.slots
-            self._misplaced[harness.id] = harness
+            self._misplaced[harness.copy_id] = harness
         elif found is not None and found.phase is ObservedPhase.QUIESCING:
             self._defer_aspired(harness)
             self._request_unload(harness)
@@ -596,8 +669,9 @@ class AspiredVersionsState:
 
     def _load_lost(self, harness: LoaderHarness, found: ObservedServable | None, now: float) -> None:
         """A version that should be ready is not: it is asked for in its own slots, where some of it may be on its way again."""
-        stream = self._streams[harness.id.name]
-        harness.version = stream.aspired_version(harness.id.version) or harness.version
+        self._drop_successor(harness)
+        if found is None:
+            harness.version = self._newest(harness)
         if harness.slots and harness.version.status.ok:
             harness.attempts = 1
             self._ask_to_load(harness)
@@ -607,38 +681,61 @@ class AspiredVersionsState:
             self._release(harness)
             self._begin_again(harness, now)
 
+    def _adopt_copy(self, found: ObservedServable, now: float) -> None:
+        """Takes over a copy that was not known: what serves, what may take its place, or what is left of another copy."""
+        servable = found.version.id
+        stream = self._stream(servable.name)
+        held = stream.harnesses.get(servable.version)
+        if held is None:
+            self._adopt(self._add(stream, found.version, found.copy), found, now)
+        elif found.phase is ObservedPhase.LOADING and held.state is _S.READY and held.aspired and found.copy > held.copy:
+            self._adopt(self._add_beside(stream, found.version, found.copy, aspired=True), found, now)
+            if (wanted := stream.aspired_version(servable.version)) is not None:
+                self._newer_files_changed(stream, held, wanted, now)
+        else:
+            harness = self._add_beside(stream, found.version, found.copy, aspired=False)
+            self._take_over(harness, found)
+            self._see_out(harness, found)
+
     def _adopt(self, harness: LoaderHarness, found: ObservedServable, now: float) -> None:
         """Takes over a version that runs, and that has no instruction under way."""
         if harness.state is not _S.NEW:
             self._heal(harness)
+        self._take_over(harness, found)
         stream = self._streams[harness.id.name]
-        harness.version, harness.instruction_id = found.version, found.instruction_id
-        harness.slots = harness.placed = found.slots
-        harness.resources = found.resources or self._resources(harness)
-        self._ledger.adopt(harness.id, harness.resources, harness.slots)
         wanted = stream.aspired_version(harness.id.version)
         unwanted = stream.aspired is not None and wanted is None
         if found.phase is ObservedPhase.READY:
             self._move(harness, _S.READY)
-            self._misplaced[harness.id] = harness
+            self._misplaced[harness.copy_id] = harness
             self._give_up_lost_slots(harness)
+            self._give_way(harness)
         elif found.phase is ObservedPhase.LOADING and not unwanted:
             harness.attempts = 1
             self._move(harness, _S.LOADING)
             self._start_over_if_lost(harness)
         else:
-            if found.phase is ObservedPhase.LOADING:
-                self._out.append(CancelLoad(harness.id))
             self._defer_aspired(harness)
-            self._begin_quiesce(harness)
+            self._see_out(harness, found)
             return
         if unwanted:
             self._unaspire(harness)
         elif wanted is not None:
             self._files_changed(harness, wanted, now)
 
+    def _take_over(self, harness: LoaderHarness, found: ObservedServable) -> None:
+        harness.version, harness.instruction_id = found.version, found.instruction_id
+        harness.slots = harness.placed = found.slots
+        harness.resources = found.resources or self._resources(harness)
+        self._ledger.adopt(harness.copy_id, harness.resources, harness.slots)
+
+    def _see_out(self, harness: LoaderHarness, found: ObservedServable) -> None:
+        if found.phase is ObservedPhase.LOADING:
+            self._out.append(CancelLoad(harness.id, harness.copy))
+        self._begin_quiesce(harness)
+
     def _defer_aspired(self, harness: LoaderHarness) -> None:
-        """The version is on its way out although nobody here asked for it: the aspired list waits for its end."""
+        """The version is on its way out although it is wanted: the aspired list waits for its end."""
         stream = self._streams[harness.id.name]
         harness.aspired = False
         if stream.pending is None:
@@ -654,31 +751,46 @@ class AspiredVersionsState:
             stream = self._streams[name] = ServableStream(name, aspired=() if unwanted else None)
         return stream
 
+    def _copy(self, event: Loaded | LoadFailed | Quiesced | Unloaded) -> LoaderHarness | None:
+        """The copy that the event is about; None once it has ended."""
+        stream = self._streams.get(event.id.name)
+        return stream.copy(CopyId(event.id, event.copy)) if stream is not None else None
+
+    def _newest(self, harness: LoaderHarness) -> AspiredVersion:
+        """The version as its source last told of it."""
+        return self._streams[harness.id.name].aspired_version(harness.id.version) or harness.version
+
     def _touch(self, stream: ServableStream) -> None:
         self._dirty[stream.name] = stream
 
     def _move(self, harness: LoaderHarness, to: HarnessState) -> None:
-        del self._in_state[harness.state][harness.id]
+        del self._in_state[harness.state][harness.copy_id]
         harness.move(to)
-        self._in_state[to][harness.id] = harness
+        self._in_state[to][harness.copy_id] = harness
         if to is _S.ERROR and harness.refused:
-            self._refused[harness.id] = harness
+            self._refused[harness.copy_id] = harness
         else:
-            self._refused.pop(harness.id, None)
+            self._refused.pop(harness.copy_id, None)
         self._touch(self._streams[harness.id.name])
 
     def _release(self, harness: LoaderHarness) -> None:
         harness.slots = harness.placed = ()
-        if self._ledger.release(harness.id):
+        if self._ledger.release(harness.copy_id):
             self._room += 1
 
     def _forget_ended(self, stream: ServableStream) -> None:
         for harness in [harness for harness in stream.harnesses.values() if harness.state is _S.DISABLED]:
             del stream.harnesses[harness.id.version]
-            del self._in_state[_S.DISABLED][harness.id]
-            self._looked_for_room.pop(harness.id, None)
-            self._misplaced.pop(harness.id, None)
+            self._forget(harness)
             stream.end(Ending(harness.id, harness.status, attempts=harness.attempts))
+        for harness in [harness for harness in stream.beside.values() if harness.state is _S.DISABLED]:
+            del stream.beside[harness.copy_id]
+            self._forget(harness)
+
+    def _forget(self, harness: LoaderHarness) -> None:
+        del self._in_state[_S.DISABLED][harness.copy_id]
+        self._looked_for_room.pop(harness.copy_id, None)
+        self._misplaced.pop(harness.copy_id, None)
 
     def _instruction_id(self) -> str:
         self._instructions += 1
@@ -688,31 +800,46 @@ class AspiredVersionsState:
         """Asserts what must always be true between two events; for tests."""
         self._ledger.validate()
         assert not self._dirty
-        harnesses = [harness for stream in self._streams.values() for harness in stream.harnesses.values()]
-        assert len(harnesses) == sum(map(len, self._in_state.values()))
-        for harness in harnesses:
-            story = (harness.id, *harness.story)
-            assert self._in_state[harness.state].get(harness.id) is harness, story
+        served = [harness for stream in self._streams.values() for harness in stream.harnesses.values()]
+        beside = [harness for stream in self._streams.values() for harness in stream.beside.values()]
+        assert len(served) + len(beside) == sum(map(len, self._in_state.values()))
+        for harness in (*served, *beside):
+            story = (harness.copy_id, *harness.story)
+            assert self._in_state[harness.state].get(harness.copy_id) is harness, story
             assert harness.state in _AT_REST, story
-            assert self._ledger.holds(harness.id) == harness.slots, story
+            assert self._ledger.holds(harness.copy_id) == harness.slots, story
             assert not harness.slots or harness.state in (_S.READY, *_BUSY), story
             assert harness.aspired or harness.state in (_S.READY, *_BUSY), story
             assert not (harness.aspired and harness.state in LEAVING), story
-            assert (harness.id in self._refused) == harness.refused == (harness.refused and harness.state is _S.ERROR), story
+            assert (harness.copy_id in self._refused) == harness.refused == (harness.refused and harness.state is _S.ERROR), (
+                story
+            )
             assert harness.state is _S.LOADING or not harness.cancelling, story
             assert harness.cancelling or not harness.starting_over, story
         for stream in self._streams.values():
-            assert stream.pending is None or stream.must_wait(stream.pending), stream.name
-            if stream.aspired is not None:
-                aspired = {version.id.version for version in stream.aspired}
-                held = {number for number, harness in stream.harnesses.items() if harness.aspired}
-                assert held == aspired - {number for number, harness in stream.harnesses.items() if harness.leaving}, (
-                    stream.name
-                )
+            self._validate_stream(stream)
+
+    def _validate_stream(self, stream: ServableStream) -> None:
+        assert stream.pending is None or stream.must_wait(stream.pending), stream.name
+        if stream.aspired is not None:
+            aspired = {version.id.version for version in stream.aspired}
+            in_hand = {number for number, harness in stream.harnesses.items() if harness.aspired}
+            assert in_hand == {number for number in aspired if not stream.leaving(number)}, stream.name
+        for copy_id, harness in stream.beside.items():
+            story = (copy_id, *harness.story)
+            held = stream.harnesses.get(harness.id.version)
+            assert copy_id == harness.copy_id, story
+            assert harness.state is not _S.READY, story
+            if harness.aspired:
+                assert held is not None, story
+                assert held.aspired, story
+                assert held.state is _S.READY, story
+                assert held.copy < harness.copy, story
+                assert stream.successor(harness.id.version) is harness, story
 
 
 def _load(harness: LoaderHarness) -> Load:
-    return Load(harness.instruction_id, harness.version, harness.slots, harness.resources)
+    return Load(harness.instruction_id, harness.version, harness.slots, harness.resources, harness.copy)
 
 
 def _published(options: StreamOptions) -> tuple[object, ...]:
@@ -720,6 +847,7 @@ def _published(options: StreamOptions) -> tuple[object, ...]:
     return options.labels, options.request_logging
 
 
+_ADOPTED_FIRST = (ObservedPhase.READY, ObservedPhase.LOADING, ObservedPhase.QUIESCING)
 _AT_REST = frozenset({_S.NEW, _S.LOAD_REQUESTED, _S.LOADING, _S.READY, _S.QUIESCING, _S.UNLOADING, _S.ERROR})
 _AVAILABILITY_PRESERVING: AspiredVersionPolicy = AvailabilityPreservingPolicy()
 _RESOURCE_PRESERVING: AspiredVersionPolicy = ResourcePreservingPolicy()

@@ -56,10 +56,11 @@ class CapacityChanged:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """Every replica of the version is ready and every live frontend routes to it."""
+    """Every replica of this copy of the version is ready and every live frontend routes to it."""
 
     id: ServableId
     instruction_id: str
+    copy: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,7 @@ class LoadFailed:
     id: ServableId
     instruction_id: str
     status: Status
+    copy: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +79,7 @@ class Quiesced:
 
     id: ServableId
     instruction_id: str
+    copy: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,6 +88,7 @@ class Unloaded:
 
     id: ServableId
     instruction_id: str
+    copy: int = 0
 
 
 class ObservedPhase(enum.Enum):
@@ -97,7 +101,7 @@ class ObservedPhase(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class ObservedServable:
-    """One version that the manager found running, with what it was loaded from and where.
+    """One copy of a version that the manager found running, with what it was loaded from and where.
 
     `resources` are those of its Load; None where they are not known, then the stream's options say.
     """
@@ -107,6 +111,7 @@ class ObservedServable:
     slots: tuple[Slot, ...]
     instruction_id: str
     resources: ReplicaResources | None = None
+    copy: int = 0
 
 
 @dataclass(frozen=True, slots=True)

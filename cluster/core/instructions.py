@@ -1,7 +1,8 @@
 """What is to be done: the only output of the aspired-versions state machine. Imperative, frozen, idempotent.
 
 The manager carries instructions out. Repeating one is harmless: `instruction_id` names the intent, and the event that
-reports its end carries it back, so that a late answer to an older intent is recognised and ignored.
+reports its end carries it back, so that a late answer to an older intent is recognised and ignored. An instruction is for one
+copy of a version (`CopyId`): the others are left as they are.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ class Load:
     version: AspiredVersion
     slots: tuple[Slot, ...]
     resources: ReplicaResources
+    copy: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +33,7 @@ class CancelLoad:
     """Give up a load under way, at once. Answered by LoadFailed with code CANCELLED, bearing the Load's own instruction id."""
 
     id: ServableId
+    copy: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,14 +43,16 @@ class Place:
     id: ServableId
     slots: tuple[Slot, ...]
     resources: ReplicaResources
+    copy: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class Quiesce:
-    """Take the version off every frontend and let it finish what it holds. Answered by Quiesced."""
+    """Take the version off every frontend and let it finish what it holds; give up its load. Answered by Quiesced."""
 
     instruction_id: str
     id: ServableId
+    copy: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +61,7 @@ class Unload:
 
     instruction_id: str
     id: ServableId
+    copy: int = 0
 
 
 @dataclass(frozen=True, slots=True)

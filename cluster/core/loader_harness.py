@@ -1,4 +1,4 @@
-"""The life of one version in the controller's hands, and the only ways it may go.
+"""The life of one copy of a version in the controller's hands, and the only ways it may go.
 
 Follows TF Serving's `core/loader_harness.h`, with two kinds of edges more: another try (a failed load is repeated, a
 version in error heals) and what a restarted control plane finds.
@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from cluster.core.aspired_version import AspiredVersion
 from cluster.core.errors import Status
 from cluster.core.resources import ReplicaResources, Slot
-from cluster.core.servable_id import ServableId
+from cluster.core.servable_id import CopyId, ServableId
 from cluster.core.servable_state import PublicState
 
 STORY_LENGTH = 30
@@ -42,7 +42,7 @@ TRANSITIONS: dict[tuple[HarnessState, HarnessState], str] = {
     (_S.LOAD_REQUESTED, _S.LOAD_APPROVED): "its resources are reserved",
     (_S.LOAD_APPROVED, _S.LOADING): "the manager has been told to load it",
     (_S.LOADING, _S.READY): "every replica answers and every frontend routes to it",
-    (_S.READY, _S.UNLOAD_REQUESTED): "the policy chose to unload it",
+    (_S.READY, _S.UNLOAD_REQUESTED): "the policy chose to unload it, or a newer copy has taken its place",
     (_S.UNLOAD_REQUESTED, _S.QUIESCING): "the manager has been told to take it off the frontends",
     (_S.QUIESCING, _S.QUIESCED): "nothing is in flight in it",
     (_S.QUIESCED, _S.UNLOADING): "the manager has been told to stop its replicas",
@@ -61,9 +61,9 @@ TRANSITIONS: dict[tuple[HarnessState, HarnessState], str] = {
     # What a restarted control plane finds.
     (_S.NEW, _S.LOADING): "adopted: found loading",
     (_S.NEW, _S.READY): "adopted: found running",
-    (_S.NEW, _S.QUIESCING): "adopted: found on its way out",
+    (_S.NEW, _S.QUIESCING): "adopted: found on its way out, or beside the copy that serves",
     (_S.LOAD_REQUESTED, _S.NEW): "found running while it waited for an attempt",
-    (_S.LOADING, _S.QUIESCING): "found gone while its load was being cancelled; seen out, to be sure",
+    (_S.LOADING, _S.QUIESCING): "found on its way out, or gone while its load was being cancelled; seen out",
     (_S.READY, _S.LOADING): "found gone or loading, although nobody unloaded it; asked for again in its place",
     (_S.READY, _S.LOAD_REQUESTED): "found gone, and its place with it",
     (_S.READY, _S.ERROR): "found gone, and its source says by now that it cannot be used",
@@ -94,13 +94,14 @@ class IllegalTransition(AssertionError):
 
     def __init__(self, harness: LoaderHarness, to: HarnessState) -> None:
         story = "; ".join(harness.story) or "nothing yet"
-        super().__init__(f"{harness.id}: {harness.state.value} -> {to.value} is not a step. Its story: {story}")
+        super().__init__(f"{harness.copy_id}: {harness.state.value} -> {to.value} is not a step. Its story: {story}")
 
 
 @dataclass(slots=True)
 class LoaderHarness:
-    """One version and all that is known of it. Its state moves by `move` alone.
+    """One copy of a version and all that is known of it. Its state moves by `move` alone.
 
+    `version` is what it is, or is being, loaded from; while it waits, what it will be loaded from.
     `attempts` counts the loads begun since the files last changed; `due` is when the next may begin. `instruction_id` is
     that of the instruction under way. `slots` are reserved for it, `placed` is where the manager was last told, or found, to
     run it. `begun`: a load has been begun, so it is no longer at its START. `refused`: it is in error for lack of room.
@@ -109,6 +110,7 @@ class LoaderHarness:
     """
 
     version: AspiredVersion
+    copy: int = 0
     aspired: bool = True
     state: HarnessState = HarnessState.NEW
     status: Status = Status()
@@ -127,6 +129,10 @@ class LoaderHarness:
     @property
     def id(self) -> ServableId:
         return self.version.id
+
+    @property
+    def copy_id(self) -> CopyId:
+        return CopyId(self.version.id, self.copy)
 
     @property
     def public_state(self) -> PublicState:

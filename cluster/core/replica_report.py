@@ -44,6 +44,7 @@ class ReplicaReport:
     deterministic: bool = False
     lane: Lane | None = None
     caller_thread_signatures: frozenset[str] = frozenset()
+    copy: int = 0
 
 
 @dataclass(frozen=True, slots=True)

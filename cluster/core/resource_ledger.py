@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from cluster.core.errors import ResourceExhausted
@@ -25,7 +25,7 @@ class Totals:
 
 @dataclass(frozen=True, slots=True)
 class Reservation:
-    """What one version holds: `resources` in each of its slots."""
+    """What one holder has: `resources` in each of its slots."""
 
     resources: ReplicaResources
     slots: tuple[Slot, ...]
@@ -58,16 +58,17 @@ _UNUSED = _Use()
 class ResourceLedger:
     """The reservations of all versions against the cluster's nodes.
 
-    `plan` finds slots, `reserve` books them. Capacity may shrink under what is reserved (a node leaves, a device fails), and
-    what is found running is booked whatever there is: then nothing new fits there, and `overcommitted` tells. A plan costs in
-    the order of the nodes and devices, whatever the number of reservations.
+    `plan` finds slots, `reserve` books them for a holder: a version or, where it has several, one copy of it. Capacity may
+    shrink under what is reserved (a node leaves, a device fails), and what is found running is booked whatever there is: then
+    nothing new fits there, and `overcommitted` tells. A plan costs in the order of the nodes and devices, whatever the number
+    of reservations.
     """
 
     def __init__(self) -> None:
         self._nodes: dict[str, Node] = {}
         self._devices: dict[tuple[str, int | None], Gpu] = {}
         self._use: dict[str, _Use] = {}
-        self._reservations: dict[ServableId, Reservation] = {}
+        self._reservations: dict[Hashable, Reservation] = {}
         self._excused: set[str] = set()
         self._most_free_bytes: int | None = None
 
@@ -126,24 +127,24 @@ class ResourceLedger:
             self._most_free_bytes = max((self.free_memory_bytes(node) for node in self._nodes.values()), default=-1)
         return resources.memory_bytes <= self._most_free_bytes
 
-    def reserve(self, servable: ServableId, resources: ReplicaResources, slots: Sequence[Slot]) -> None:
-        """Books slots that were planned, in place of what the version holds."""
+    def reserve(self, holder: Hashable, resources: ReplicaResources, slots: Sequence[Slot]) -> None:
+        """Books slots that were planned, in place of what the holder has."""
         excused = set(self._excused)
-        self.release(servable)
-        self._reservations[servable] = Reservation(resources, tuple(slots))
+        self.release(holder)
+        self._reservations[holder] = Reservation(resources, tuple(slots))
         for slot in slots:
             self._use.setdefault(slot.node_id, _Use()).add(slot, resources)
         self._excused |= excused.intersection(self._overcommitted(slot.node_id for slot in slots))
         self._most_free_bytes = None
 
-    def adopt(self, servable: ServableId, resources: ReplicaResources, slots: Sequence[Slot]) -> None:
-        """Books slots that the version runs in already, whether or not there is room by the books."""
-        self.reserve(servable, resources, slots)
+    def adopt(self, holder: Hashable, resources: ReplicaResources, slots: Sequence[Slot]) -> None:
+        """Books slots that the holder runs in already, whether or not there is room by the books."""
+        self.reserve(holder, resources, slots)
         self._excused.update(self._overcommitted(slot.node_id for slot in slots))
 
-    def release(self, servable: ServableId) -> bool:
-        """Gives back what the version holds; True when it held something."""
-        reservation = self._reservations.pop(servable, None)
+    def release(self, holder: Hashable) -> bool:
+        """Gives back what the holder has; True when it held something."""
+        reservation = self._reservations.pop(holder, None)
         if reservation is None:
             return False
         for slot in reservation.slots:
@@ -157,9 +158,9 @@ class ResourceLedger:
         self._most_free_bytes = None
         return True
 
-    def holds(self, servable: ServableId) -> tuple[Slot, ...]:
-        """The slots that the version has reserved."""
-        reservation = self._reservations.get(servable)
+    def holds(self, holder: Hashable) -> tuple[Slot, ...]:
+        """The slots that are reserved for the holder."""
+        reservation = self._reservations.get(holder)
         return reservation.slots if reservation is not None else ()
 
     def existing(self, slots: Sequence[Slot]) -> tuple[Slot, ...]:

@@ -1,4 +1,4 @@
-"""The name of one servable version, and of the stream it belongs to."""
+"""The name of one servable version, of the stream it belongs to, and of each copy of it."""
 
 from __future__ import annotations
 
@@ -18,3 +18,18 @@ class ServableId:
 
     def __str__(self) -> str:
         return f"{{name: {self.name} version: {self.version}}}"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class CopyId:
+    """One copy of a version in the cluster.
+
+    A version whose files are overwritten while it serves is loaded once more beside the copy that serves, under the next
+    number; the first copy is number 0. So of two copies of a version the one with the larger number is the newer.
+    """
+
+    servable: ServableId
+    copy: int = 0
+
+    def __str__(self) -> str:
+        return f"{self.servable}, copy {self.copy}" if self.copy else str(self.servable)

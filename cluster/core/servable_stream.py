@@ -11,7 +11,7 @@ from cluster.core.aspired_version_policy import AspiredVersionPolicy, ServableAc
 from cluster.core.errors import Code, Status
 from cluster.core.events import StreamOptions
 from cluster.core.loader_harness import HarnessState, LoaderHarness
-from cluster.core.servable_id import ServableId
+from cluster.core.servable_id import CopyId, ServableId
 from cluster.core.servable_state import PublicState, ServableState
 
 ENDED_VERSIONS_KEPT = 100
@@ -65,6 +65,8 @@ class Ending:
 class ServableStream:
     """The versions of one stream that are in hand (`harnesses`) or have ended, by number.
 
+    `beside`: further copies of versions. One that is aspired is the successor of a ready version whose files have been
+    overwritten: it takes that version's place when it is ready. All others are on their way out.
     `aspired` None: no source has spoken for the stream since it was configured, so nothing of it changes. `pending`: a newer
     list that waits until versions of it, wanted again on their way out, have ended. `settled`: its first versions are up, or
     have failed.
@@ -77,6 +79,7 @@ class ServableStream:
     pending: tuple[AspiredVersion, ...] | None = None
     settled: bool = False
     harnesses: dict[int, LoaderHarness] = field(default_factory=dict)
+    beside: dict[CopyId, LoaderHarness] = field(default_factory=dict)
     ended: dict[int, Ending] = field(default_factory=dict)
     states: tuple[ServableState, ...] = ()
 
@@ -89,16 +92,44 @@ class ServableStream:
         """The version of that number in the aspired list."""
         return next((version for version in self.aspired or () if version.id.version == number), None)
 
+    def copy(self, copy_id: CopyId) -> LoaderHarness | None:
+        """This copy of a version of the stream, if there is one."""
+        harness = self.harnesses.get(copy_id.servable.version)
+        return harness if harness is not None and harness.copy == copy_id.copy else self.beside.get(copy_id)
+
+    def copies_beside(self, number: int) -> list[LoaderHarness]:
+        """The version's copies but for the one in `harnesses`."""
+        return [harness for harness in self.beside.values() if harness.id.version == number]
+
+    def successor(self, number: int) -> LoaderHarness | None:
+        """The copy that is to take the place of the version's copy in `harnesses`."""
+        return next((harness for harness in self.copies_beside(number) if harness.aspired), None)
+
+    def leaving(self, number: int) -> bool:
+        """Whether the version must end before it can begin anew; what goes beside a copy that stays is in nobody's way."""
+        harness = self.harnesses.get(number)
+        return harness.leaving if harness is not None else bool(self.copies_beside(number))
+
     def must_wait(self, versions: Sequence[AspiredVersion]) -> bool:
         """Whether one of `versions` is still on its way out."""
-        harnesses = (self.harnesses.get(version.id.version) for version in versions)
-        return any(harness is not None and harness.leaving for harness in harnesses)
+        return any(self.leaving(version.id.version) for version in versions)
 
     def next_action(self, policy: AspiredVersionPolicy) -> ServableAction | None:
         """What the policy says of the stream as it is."""
+        wanted = {version.id.version: version for version in self.aspired or ()}
         return policy.next_action(
-            [VersionSnapshot(harness.id, harness.state, harness.aspired) for harness in self.harnesses.values()]
+            [
+                VersionSnapshot(harness.id, harness.state, harness.aspired, self._outdated(harness, wanted.get(number)))
+                for number, harness in self.harnesses.items()
+            ]
         )
+
+    def _outdated(self, harness: LoaderHarness, wanted: AspiredVersion | None) -> bool:
+        if harness.state is not HarnessState.READY or not harness.aspired or wanted is None or not wanted.status.ok:
+            return False
+        if wanted.files == harness.version.files:
+            return False
+        return all(copy.state is HarnessState.NEW for copy in self.copies_beside(harness.id.version))
 
     def end(self, ending: Ending) -> None:
         """Remembers how a version ended, and forgets the one that ended first if these are too many."""

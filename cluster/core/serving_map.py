@@ -59,7 +59,7 @@ class Endpoint:
 
 @dataclass(frozen=True, slots=True)
 class ServableEntry:
-    """One routable version.
+    """One routable version, by the newest of its copies that is ready (`CopyId`).
 
     `signatures` is opaque here (see `servables.signatures.encode`): this package knows no tensors.
     `deterministic` says that no op of the graph keeps state, so a request that never got an answer may be sent again.
@@ -69,6 +69,7 @@ class ServableEntry:
     endpoints: tuple[Endpoint, ...]
     signatures: bytes = b""
     deterministic: bool = False
+    copy: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ from cluster.core.instructions import Load
 from cluster.core.loader import LoadedServable, Loader
 from cluster.core.replica_report import ReplicaDirective, ReplicaPhase, ReplicaReport
 from cluster.core.resources import Slot
-from cluster.core.servable_id import ServableId
+from cluster.core.servable_id import CopyId
 from cluster.core.serving_map import Endpoint
 from servables.deployment.serve_applications import SERVE_ENVIRONMENT, ServeApplications, replica_actor_name
 from servables.deployment.version_replica import ReplicaSpec, VersionReplica
@@ -39,7 +39,7 @@ STATUS_INTERVAL_S = 2.0
 
 
 class DeploymentLoader(Loader):
-    """One version as one Serve application: one deployment for each node it is on, pinned there, with one replica a slot.
+    """One copy of a version as one Serve application: a deployment for each node it is on, pinned there, with a replica a slot.
 
     `fork_server` is the name of the server's fork servers, when all its replicas are on this machine and may be forked.
     """
@@ -222,7 +222,7 @@ class DeploymentLoaderFactory:
     def loader(self, load: Load, board: ReplicaBoard) -> Loader:
         settings = serving_settings(load.version)
         spec = ReplicaSpec(
-            application=self.application_name(load.version.id),
+            application=self.application_name(CopyId(load.version.id, load.copy)),
             deployment="",
             manager=self._manager,
             instruction_id=load.instruction_id,
@@ -235,18 +235,19 @@ class DeploymentLoaderFactory:
             per_version_batching=self._per_version_batching and settings.batching is None,
             logs=self._logs,
             lanes=self._lanes,
+            copy=load.copy,
         )
         return DeploymentLoader(spec, board, self._applications, self._fork_server)
 
-    def application_name(self, servable: ServableId) -> str:
-        return application_name(self._server_name, servable.name, servable.version)
+    def application_name(self, copy_id: CopyId) -> str:
+        return application_name(self._server_name, copy_id)
 
-    async def running(self) -> Collection[ServableId]:
+    async def running(self) -> Collection[CopyId]:
         parsed = (parse_application_name(name) for name in await self._applications.names())
         return [ours[1] for ours in parsed if ours is not None and ours[0] == self._server_name]
 
-    async def remove(self, servable: ServableId) -> None:
-        await self._applications.delete(self.application_name(servable))
+    async def remove(self, copy_id: CopyId) -> None:
+        await self._applications.delete(self.application_name(copy_id))
 
 
 def deployment_name(node_id: str) -> str:

@@ -77,6 +77,7 @@ class ReplicaSpec:
     logs: LogOptions
     per_version_batching: bool = False
     lanes: LaneOptions = LaneOptions()
+    copy: int = 0
 
 
 class VersionReplica:
@@ -112,6 +113,7 @@ class VersionReplica:
             slot,
             spec.resources,
             ReplicaPhase.LOADING,
+            copy=spec.copy,
         )
         self._watch: asyncio.Task[None] | None = None
         self._tell(self._report)

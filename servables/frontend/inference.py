@@ -287,7 +287,8 @@ class Inference:
 
     async def _await_other_map(self, spec: ModelSpec, refused: ServableEntry) -> None:
         """A gate closes after the map that leaves its version out is published, so that map is on its way."""
-        if self.resolve(spec).id == refused.id:
+        resolved = self.resolve(spec)
+        if (resolved.id, resolved.copy) == (refused.id, refused.copy):
             await self._router.wait_for_change(_RESOLVE_AGAIN_S)
 
 

@@ -10,7 +10,8 @@ counts no more: the replica has its next frame before it is done with the last, 
 into larger frames and leaves a lone request alone.
 
 **Changes.** A version that leaves the map refuses what has not been sent (`NotServing`: the caller resolves again) and
-lets finish what has. `apply` says when that is over.
+lets finish what has. `apply` says when that is over. A newer copy of a version that takes an older one's place is another
+version in that: its signatures may differ, so no call that was decoded for the one runs in the other.
 """
 
 from __future__ import annotations
@@ -79,7 +80,7 @@ class ServableRouter:
         self._latest: Mapping[str, ServableEntry] = {}
         self._routes: dict[ServableId, _VersionRoute] = {}
         self._draining: set[_VersionRoute] = set()
-        self._crowded: set[ServableId] = set()
+        self._crowded: set[_VersionRoute] = set()
         self._closing: set[asyncio.Task[None]] = set()
         self._call_ids = itertools.count(1)
         self._changed: asyncio.Future[None] | None = None
@@ -102,16 +103,18 @@ class ServableRouter:
         """
         self._map = serving_map
         self._latest = serving_map.latest()
-        for servable in self._routes.keys() - serving_map.entries.keys():
-            self._remove(self._routes.pop(servable))
+        for servable, route in list(self._routes.items()):
+            entry = serving_map.entries.get(servable)
+            if entry is None or entry.copy != route.entry.copy:
+                self._remove(self._routes.pop(servable))
         for servable, entry in serving_map.entries.items():
-            route = self._routes.get(servable)
-            if route is None:
+            known = self._routes.get(servable)
+            if known is None:
                 self._routes[servable] = _VersionRoute(
                     entry, self._channel_factory(entry), self._limits, self._arrivals, self._crowded
                 )
-            elif route.entry != entry:
-                route.update(entry)
+            elif known.entry != entry:
+                known.update(entry)
         if self._changed is not None:
             self._changed.set_result(None)
             self._changed = None
@@ -132,10 +135,9 @@ class ServableRouter:
 
     def check_room(self, entry: ServableEntry, timeout_s: float | None) -> None:
         """Raises Unavailable if `call` would for any call of `timeout_s`, before the work of reading it is done."""
-        if entry.id in self._crowded:
-            route = self._routes.get(entry.id)
-            if route is not None:
-                route.check_room(timeout_s)
+        route = self._routes.get(entry.id)
+        if route in self._crowded:
+            route.check_room(timeout_s)
 
     async def call(
         self,
@@ -154,7 +156,7 @@ class ServableRouter:
         resolves again.
         """
         route = self._routes.get(entry.id)
-        if route is None and not self._closed:
+        if (route is None or route.entry.copy != entry.copy) and not self._closed:
             raise _left_the_map(entry.id)
         try:
             if route is not None:
@@ -287,7 +289,7 @@ class _VersionRoute:
         channel: FrameChannel,
         limits: RouterLimits,
         arrivals: Arrivals,
-        crowded: set[ServableId],
+        crowded: set[_VersionRoute],
     ) -> None:
         """Puts itself into `crowded` while many calls are outstanding."""
         self.entry = entry
@@ -385,7 +387,7 @@ class _VersionRoute:
         self.outstanding_calls += 1
         self._outstanding_bytes += pending.size_bytes
         if self.outstanding_calls == self._crowd:
-            self._crowded.add(self.entry.id)
+            self._crowded.add(self)
 
     def _full(self) -> Unavailable:
         return Unavailable(
@@ -398,7 +400,7 @@ class _VersionRoute:
         self.outstanding_calls -= 1
         self._outstanding_bytes -= pending.size_bytes
         if self.outstanding_calls == self._crowd // 2:
-            self._crowded.discard(self.entry.id)
+            self._crowded.discard(self)
             self._bound.forget()
         if self._removed:
             self._check_drained()

@@ -65,11 +65,18 @@ def pid_of(title: str) -> int:
 
 def processes_of(state: Path) -> list[str]:
     """The processes that were started with this state directory in their environment: the server's, Ray's and all workers."""
-    found = []
+    return list(pids_of(state).values())
+
+
+def pids_of(state: Path, title: str = "") -> dict[int, str]:
+    """The command lines of those processes, by id, that begin with `title`."""
+    found = {}
     for directory in Path("/proc").glob("[0-9]*"):
         try:
             if f"XDG_STATE_HOME={state}".encode() in (directory / "environ").read_bytes():
-                found.append((directory / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+                command_line = (directory / "cmdline").read_bytes().replace(b"\0", b" ").decode()
+                if command_line.startswith(title):
+                    found[int(directory.name)] = command_line
         except OSError:
             pass  # gone meanwhile, or another user's
     return found
@@ -172,10 +179,15 @@ def rest(port: int, method: str, path: str, body: str | None = None, timeout_s: 
 class Load:
     """Closed-loop clients against half_plus_two exported with `offset = version`: each answer tells the version it came from.
 
-    `answers` counts by version, `failures` holds what went wrong, with the time it was sent.
+    `answers` counts by version, `failures` holds what went wrong, with the time it was sent. `first_answered` and `last_sent`
+    are by version too: when its first answer came, and when the last request was sent that it answered. `named`: the version
+    that every gRPC answer must name, where files of others have been put in its place.
     """
 
+    named: float | None = None
     answers: Counter[float] = field(default_factory=Counter)
+    first_answered: dict[float, float] = field(default_factory=dict)
+    last_sent: dict[float, float] = field(default_factory=dict)
     failures: list[tuple[float, str]] = field(default_factory=list)
     _stop: threading.Event = field(default_factory=threading.Event)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -209,7 +221,7 @@ class Load:
             response = connection.getresponse()
             text = response.read()
             if response.status == 200:
-                self._answered(json.loads(text)["predictions"][0])
+                self._answered(sent, json.loads(text)["predictions"][0])
             else:
                 self._failed(sent, f"REST {response.status} {text.decode()}")
         except OSError as error:
@@ -236,15 +248,18 @@ class Load:
                 try:
                     response = stub.Predict(request, timeout=60)
                     value = response.outputs["y"].float_val[0]
-                    if response.model_spec.version.value != value - 1.0:
+                    if response.model_spec.version.value != (self.named or value - 1.0):
                         self._failed(sent, f"gRPC says version {response.model_spec.version.value}, but the answer is {value}")
-                    self._answered(value)
+                    self._answered(sent, value)
                 except grpc.RpcError as error:
                     self._failed(sent, f"gRPC {error.code()} {error.details()}")
 
-    def _answered(self, value: float) -> None:
+    def _answered(self, sent: float, value: float) -> None:
+        version = value - 1.0  # x/2 + version, for x = 2
         with self._lock:
-            self.answers[value - 1.0] += 1  # x/2 + version, for x = 2
+            self.answers[version] += 1
+            self.first_answered.setdefault(version, time.monotonic())
+            self.last_sent[version] = max(sent, self.last_sent.get(version, sent))
 
     def _failed(self, sent: float, what: str) -> None:
         with self._lock:

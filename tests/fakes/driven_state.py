@@ -25,7 +25,7 @@ from cluster.core.events import (
 from cluster.core.instructions import Instruction, Load, PublishStates, Quiesce, Unload
 from cluster.core.loader_harness import HarnessState
 from cluster.core.resources import Node, Slot
-from cluster.core.servable_id import ServableId
+from cluster.core.servable_id import CopyId, ServableId
 from cluster.core.servable_state import PublicState
 
 GIBIBYTE = 1 << 30
@@ -56,7 +56,7 @@ class DrivenState:
         self.state = AspiredVersionsState(options, incarnation)
         self.now = 1000.0
         self.published: list[PublishStates] = []
-        self.ids: dict[ServableId, str] = {}
+        self.ids: dict[CopyId, str] = {}
         if checkpoint is not None:
             self.state.restore(checkpoint)
         self.nodes(*nodes)
@@ -71,9 +71,9 @@ class DrivenState:
         for instruction in told:
             match instruction:
                 case Load():
-                    self.ids[instruction.version.id] = instruction.instruction_id
+                    self.ids[CopyId(instruction.version.id, instruction.copy)] = instruction.instruction_id
                 case Quiesce() | Unload():
-                    self.ids[instruction.id] = instruction.instruction_id
+                    self.ids[CopyId(instruction.id, instruction.copy)] = instruction.instruction_id
                 case _:
                     pass
         self.published += [one for one in told if isinstance(one, PublishStates)]
@@ -95,24 +95,24 @@ class DrivenState:
     def observe(self, *servables: ObservedServable) -> list[Instruction]:
         return self.handle(ClusterObserved(servables))
 
-    def loaded(self, number: int, stream: str = "m") -> list[Instruction]:
+    def loaded(self, number: int, stream: str = "m", copy: int = 0) -> list[Instruction]:
         servable = ServableId(stream, number)
-        return self.handle(Loaded(servable, self.ids[servable]))
+        return self.handle(Loaded(servable, self.ids[CopyId(servable, copy)], copy))
 
-    def load_failed(self, number: int, status: Status = BROKEN, stream: str = "m") -> list[Instruction]:
+    def load_failed(self, number: int, status: Status = BROKEN, stream: str = "m", copy: int = 0) -> list[Instruction]:
         servable = ServableId(stream, number)
-        return self.handle(LoadFailed(servable, self.ids[servable], status))
+        return self.handle(LoadFailed(servable, self.ids[CopyId(servable, copy)], status, copy))
 
-    def load_cancelled(self, number: int, stream: str = "m") -> list[Instruction]:
-        return self.load_failed(number, CANCELLED, stream)
+    def load_cancelled(self, number: int, stream: str = "m", copy: int = 0) -> list[Instruction]:
+        return self.load_failed(number, CANCELLED, stream, copy)
 
-    def quiesced(self, number: int, stream: str = "m") -> list[Instruction]:
+    def quiesced(self, number: int, stream: str = "m", copy: int = 0) -> list[Instruction]:
         servable = ServableId(stream, number)
-        return self.handle(Quiesced(servable, self.ids[servable]))
+        return self.handle(Quiesced(servable, self.ids[CopyId(servable, copy)], copy))
 
-    def unloaded(self, number: int, stream: str = "m") -> list[Instruction]:
+    def unloaded(self, number: int, stream: str = "m", copy: int = 0) -> list[Instruction]:
         servable = ServableId(stream, number)
-        return self.handle(Unloaded(servable, self.ids[servable]))
+        return self.handle(Unloaded(servable, self.ids[CopyId(servable, copy)], copy))
 
     def pass_time(self, seconds: float) -> list[Instruction]:
         self.now += seconds
@@ -143,8 +143,8 @@ class DrivenState:
     def status(self, number: int, stream: str = "m") -> Status:
         return next(state.status for state in self.state.states() if state.id == ServableId(stream, number))
 
-    def slots(self, number: int, stream: str = "m") -> tuple[Slot, ...]:
-        return self.state.ledger.holds(ServableId(stream, number))
+    def slots(self, number: int, stream: str = "m", copy: int = 0) -> tuple[Slot, ...]:
+        return self.state.ledger.holds(CopyId(ServableId(stream, number), copy))
 
 
 def found(
@@ -154,6 +154,7 @@ def found(
     instruction_id: str = "c0-7",
     fingerprint: str = "whole",
     stream: str = "m",
+    copy: int = 0,
 ) -> ObservedServable:
-    """A version that the manager found running."""
-    return ObservedServable(version(number, fingerprint, stream=stream), phase, tuple(slots), instruction_id)
+    """A copy of a version that the manager found running."""
+    return ObservedServable(version(number, fingerprint, stream=stream), phase, tuple(slots), instruction_id, copy=copy)

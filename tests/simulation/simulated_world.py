@@ -26,7 +26,7 @@ from cluster.core.instructions import Instruction, Load, Place, PublishStates, Q
 from cluster.core.loader_harness import HarnessState, LoaderHarness
 from cluster.core.resource_estimate import replica_resources
 from cluster.core.resources import Gpu, GpuUse, Node, ResourceRequest
-from cluster.core.servable_id import ServableId
+from cluster.core.servable_id import CopyId, ServableId
 from tests.fakes.manual_clock import ManualClock
 from tests.simulation.simulated_manager import SimulatedManager
 
@@ -50,10 +50,11 @@ class Scale:
 
 @dataclass(slots=True)
 class Stored:
-    """One version as it lies in storage. `broken`: it cannot be loaded, however often it is tried."""
+    """One version as it lies in storage, and what it has overwritten. `broken`: it can never be loaded."""
 
     version: AspiredVersion
     broken: bool = False
+    before: Stored | None = None
 
 
 @dataclass(slots=True)
@@ -140,6 +141,8 @@ class SimulatedWorld:
             (self._version_appears, 30),
             (self._version_is_removed, 5),
             (self._version_is_rewritten, 8),
+            (self._served_version_is_rewritten, 8),
+            (self._overwritten_files_come_back, 2),
             (self._version_is_pinned, 5),
             (self._source_doubts, 3),
             (self._source_repeats, 5),
@@ -179,7 +182,7 @@ class SimulatedWorld:
         version = AspiredVersion(
             ServableId(stream.name, number), f"/models/{stream.name}/{number}", f"{self.random.random()}", size_bytes
         )
-        stream.versions[number] = Stored(version, broken=self.random.random() < 0.15)
+        stream.versions[number] = Stored(version, self.random.random() < 0.15, stream.versions.get(number))
         while len(stream.versions) > 4:
             del stream.versions[min(stream.versions)]
         self._emit(stream)
@@ -194,6 +197,19 @@ class SimulatedWorld:
         stream = self._some_stream()
         if stream.versions:
             self._write(stream, self.random.choice(list(stream.versions)))
+
+    def _served_version_is_rewritten(self) -> None:
+        stream = self._some_stream()
+        for version in stream.aspired():
+            self._write(stream, version.id.version)
+
+    def _overwritten_files_come_back(self) -> None:
+        stream = self._some_stream()
+        for version in stream.aspired():
+            stream.versions[version.id.version] = (
+                stream.versions[version.id.version].before or stream.versions[version.id.version]
+            )
+        self._emit(stream)
 
     def _version_is_pinned(self) -> None:
         stream = self._some_stream()
@@ -326,6 +342,7 @@ class SimulatedWorld:
     def _check(self, event: Event, instructions: list[Instruction]) -> None:
         if self.events % self.scale.validate_every == 0:
             self.state.validate()
+            self._check_routes()
         for instruction in instructions:
             match instruction:
                 case Quiesce() if not isinstance(event, ClusterObserved):
@@ -345,11 +362,26 @@ class SimulatedWorld:
     def _check_single(self, stream: StoredStream) -> None:
         """A stream that keeps resources holds one version at a time (it is never given two to hold)."""
         if stream.options.resource_preserving and stream.latest == 1:
-            holding = [harness for harness in self._harnesses(stream) if harness.slots]
+            holding = [harness for harness in (*self._harnesses(stream), *self._successors(stream)) if harness.slots]
             assert len(holding) <= 1, [list(harness.story) for harness in holding]
+
+    def _check_routes(self) -> None:
+        """An available version is routed to: the copy that the controller goes by or, a moment before it hears, a newer one."""
+        if not self.manager.up or self.clock.now <= self._told_until:
+            return  # what the controller believes may have died with the manager
+        for stream in self.streams.values():
+            for harness in self._harnesses(stream):
+                if harness.state is HarnessState.READY:
+                    routed = self.manager.routed(harness.id)
+                    assert routed is not None, (harness.copy_id, *harness.story)
+                    assert routed >= harness.copy, (harness.copy_id, routed, *harness.story)
 
     def _harnesses(self, stream: StoredStream) -> list[LoaderHarness]:
         found = (self.state.harness(ServableId(stream.name, number)) for number in range(stream.last + 1))
+        return [harness for harness in found if harness is not None]
+
+    def _successors(self, stream: StoredStream) -> list[LoaderHarness]:
+        found = (self.state.successor(ServableId(stream.name, number)) for number in range(stream.last + 1))
         return [harness for harness in found if harness is not None]
 
     def _check_converged(self) -> None:
@@ -357,6 +389,7 @@ class SimulatedWorld:
         assert self.manager.up
         assert self.manager.states == self.state.states()
         ready: set[ServableId] = set()
+        runs: set[CopyId] = set()
         for stream in self.streams.values():
             aspired = {version.id for version in stream.aspired()} if stream.configured else set()
             harnesses = {harness.id: harness for harness in self._harnesses(stream)}
@@ -366,32 +399,45 @@ class SimulatedWorld:
                 assert harness.state in (HarnessState.READY, HarnessState.ERROR), told
                 if harness.state is HarnessState.ERROR:
                     assert servable in aspired, told
-                    self._check_reason(stream, servable)
+                    self._check_reason(stream, harness)
                 else:
                     ready.add(servable)
+                    runs.add(harness.copy_id)
+                    if servable in aspired:
+                        self._check_newest(stream, harness)
             ready_aspired = [servable for servable in aspired if harnesses[servable].state is HarnessState.READY]
             others = ready & harnesses.keys() - aspired
             assert len(others) <= (1 if aspired and not ready_aspired else 0), (stream, others)
-        assert ready == self.manager.running.keys()
-        for servable in ready:
-            held, known = self.manager.running[servable], self.state.harness(servable)
+        assert runs == self.manager.running.keys()
+        for copy_id in runs:
+            held, known = self.manager.running[copy_id], self.state.harness(copy_id.servable)
             assert known is not None
             assert held.phase is ObservedPhase.READY, held
+            assert held.version.files == known.version.files, (held, known)
             assert not known.slots or Counter(known.slots) == Counter(held.slots), (known, held)
             assert all(slot.node_id in self.nodes for slot in known.slots), known
 
-    def _check_reason(self, stream: StoredStream, servable: ServableId) -> None:
-        harness = self.state.harness(servable)
-        stored = stream.versions[servable.version]
-        assert harness is not None
+    def _check_newest(self, stream: StoredStream, ready: LoaderHarness) -> None:
+        """What serves is what lies in storage, or it is told why that is not so."""
+        stored = stream.versions[ready.id.version].version
+        successor = self.state.successor(ready.id)
+        if successor is not None:
+            assert stored.files != ready.version.files, (ready, successor)
+            assert successor.state is HarnessState.ERROR, (successor.copy_id, *successor.story)
+            self._check_reason(stream, successor)
+        else:
+            assert stored.files == ready.version.files or not stored.status.ok, (ready, stored)
+
+    def _check_reason(self, stream: StoredStream, harness: LoaderHarness) -> None:
+        stored = stream.versions[harness.id.version]
         assert harness.version == stored.version, (harness, stored)
         if harness.refused:
             resources = replica_resources(stream.options.resources, stored.version.size_bytes, self.state.ledger.has_gpus)
             try:
-                slots = self.state.ledger.plan(servable, resources, stream.options.replicas)
+                slots = self.state.ledger.plan(harness.id, resources, stream.options.replicas)
             except ResourceExhausted:
                 return
-            raise AssertionError(f"{servable} was refused although {slots} are free")
+            raise AssertionError(f"{harness.copy_id} was refused although {slots} are free")
         assert harness.status == stored.version.status or harness.attempts == OPTIONS.max_num_load_retries + 1, harness
 
 
@@ -400,7 +446,7 @@ def _brief(told: Event | Instruction) -> str:
         case CapacityChanged():
             return f"CapacityChanged to {len(told.nodes)} nodes"
         case ClusterObserved():
-            return f"ClusterObserved: {[(str(one.version.id), one.phase.value) for one in told.servables]}"
+            return f"ClusterObserved: {[(str(CopyId(one.version.id, one.copy)), one.phase.value) for one in told.servables]}"
         case StreamsConfigured():
             return f"StreamsConfigured: {list(told.streams)}"
         case VersionsAspired():
@@ -409,9 +455,9 @@ def _brief(told: Event | Instruction) -> str:
             return "PublishStates"
         case Load():
             places = [f"{slot.node_id}/{slot.gpu}" for slot in told.slots]
-            return f"Load {told.version.id} {told.instruction_id} in {places}"
+            return f"Load {CopyId(told.version.id, told.copy)} {told.instruction_id} in {places}"
         case Place():
-            return f"Place {told.id} in {[f'{slot.node_id}/{slot.gpu}' for slot in told.slots]}"
+            return f"Place {CopyId(told.id, told.copy)} in {[f'{slot.node_id}/{slot.gpu}' for slot in told.slots]}"
         case _:
             return str(told)
 

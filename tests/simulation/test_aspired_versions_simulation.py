@@ -45,10 +45,13 @@ def test_a_world_is_the_same_each_time() -> None:
 
 def test_the_worlds_take_every_step_that_is_not_rare(monkeypatch: pytest.MonkeyPatch) -> None:
     taken: set[tuple[HarnessState, HarnessState]] = set()
+    copies: set[int] = set()
     move = LoaderHarness.move
 
     def recorded(harness: LoaderHarness, to: HarnessState) -> None:
         taken.add((harness.state, to))
+        if to is HarnessState.READY:
+            copies.add(harness.copy)
         move(harness, to)
 
     monkeypatch.setattr(LoaderHarness, "move", recorded)
@@ -56,3 +59,4 @@ def test_the_worlds_take_every_step_that_is_not_rare(monkeypatch: pytest.MonkeyP
         SimulatedWorld(seed, SMALL).run()
         SimulatedWorld(seed, SMALL_WITH_GPUS).run()
     assert TRANSITIONS.keys() - taken <= RARE
+    assert copies >= {0, 1, 2}, "versions that serve are overwritten again and again"

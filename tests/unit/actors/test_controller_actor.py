@@ -13,7 +13,7 @@ from cluster.core.events import CapacityChanged, ClusterObserved, Event, Loaded,
 from cluster.core.instructions import Instruction, Load
 from cluster.core.resources import ReplicaResources, ResourceRequest, Slot
 from cluster.core.servable_state import PublicState
-from tests.fakes.driven_state import NODE, version
+from tests.fakes.driven_state import BROKEN, NODE, version
 from tests.fakes.fake_actors import InMemoryCheckpointStore, LocalLink, started
 
 PATIENCE_S = 30.0
@@ -79,6 +79,31 @@ async def test_a_list_that_comes_before_the_cluster_has_been_observed_is_handled
     load = manager.loads.get_nowait()
     await controller.handle(Loaded(load.version.id, load.instruction_id))
     assert (await controller.wait_settled(PATIENCE_S)).first_versions_settled
+
+
+async def test_the_status_says_what_becomes_of_newer_files() -> None:
+    manager = ScriptedManager()
+    manager.observe_now.set()
+    controller = await controller_of(manager, "m")
+    await controller.handle(VersionsAspired("m", (version(1),)))
+    load = await manager.loads.get()
+    await controller.handle(Loaded(load.version.id, load.instruction_id))
+
+    async def told() -> Status:
+        return (await controller.status()).placements[load.version.id].newer_files
+
+    assert await told() == Status()
+    await controller.handle(VersionsAspired("m", (version(1, "newer"),)))
+    assert await told() == Status(message="newer files are being loaded")
+    newer = await manager.loads.get()
+    await controller.handle(LoadFailed(newer.version.id, newer.instruction_id, BROKEN, newer.copy))
+    assert await told() == Status(BROKEN.code, f"newer files are not served: {BROKEN.message}")
+    (state,) = (await controller.status()).states
+    assert (state.state, state.status) == (PublicState.AVAILABLE, Status())
+    await controller.handle(VersionsAspired("m", (version(1, "huge", size_bytes=10**15),)))
+    assert (await told()).message.startswith("newer files wait for room: Insufficient resources to load servable")
+    await controller.handle(VersionsAspired("m", (version(1),)))
+    assert await told() == Status()
 
 
 async def test_a_stream_without_versions_holds_nobody_back() -> None:

@@ -5,15 +5,18 @@ from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
+import pytest
+
 from cluster.actors.manager_actor import ManagerActor
 from cluster.actors.replica_board import ReplicaBoard
 from cluster.core.acknowledgements import FrontendReport
-from cluster.core.errors import Code, Internal
-from cluster.core.events import ClusterObserved, Event, Loaded, LoadFailed, Quiesced, Unloaded
-from cluster.core.instructions import Instruction, Load, PublishStates, Quiesce, Unload
+from cluster.core.errors import Cancelled, Code, Internal
+from cluster.core.events import ClusterObserved, Event, Loaded, LoadFailed, ObservedPhase, Quiesced, Unloaded
+from cluster.core.instructions import CancelLoad, Instruction, Load, Place, PublishStates, Quiesce, Unload
 from cluster.core.loader import LoadedServable, Loader
+from cluster.core.replica_report import ReplicaDirective, ReplicaPhase, ReplicaReport
 from cluster.core.resources import Node, ReplicaResources, Slot
-from cluster.core.servable_id import ServableId
+from cluster.core.servable_id import CopyId, ServableId
 from cluster.core.serving_map import Endpoint, Epoch
 from tests.fakes.driven_state import NODE, version
 from tests.fakes.fake_actors import InMemoryCheckpointStore, LocalLink, started
@@ -56,12 +59,21 @@ class Controller:
 
 
 class FakeLoader(Loader):
+    """A load that is held ends as cancelled when it is unloaded."""
+
     def __init__(self, world: World, load: Load) -> None:
         self._world = world
         self._name = load.instruction_id
+        self._unloaded = asyncio.Event()
 
     async def load(self, slots: Sequence[Slot]) -> LoadedServable:
-        await self._world.step(f"load {self._name}")
+        steps = [asyncio.ensure_future(self._world.step(f"load {self._name}")), asyncio.ensure_future(self._unloaded.wait())]
+        await asyncio.wait(steps, return_when=asyncio.FIRST_COMPLETED)
+        steps[1].cancel()
+        if not steps[0].done():
+            steps[0].cancel()
+            raise Cancelled("Loading of servable cancelled")
+        steps[0].result()
         return self._loaded()
 
     async def place(self, slots: Sequence[Slot]) -> LoadedServable:
@@ -75,6 +87,7 @@ class FakeLoader(Loader):
         await self._world.step(f"quiesce {self._name}")
 
     async def unload(self) -> None:
+        self._unloaded.set()
         await self._world.step(f"unload {self._name}")
 
     def _loaded(self) -> LoadedServable:
@@ -82,20 +95,23 @@ class FakeLoader(Loader):
 
 
 class Loaders:
-    def __init__(self, world: World) -> None:
+    """`running`: the copies that have an application when the manager starts."""
+
+    def __init__(self, world: World, running: Collection[CopyId] = ()) -> None:
         self._world = world
+        self._running = running
 
     def loader(self, load: Load, board: ReplicaBoard) -> Loader:
         return FakeLoader(self._world, load)
 
-    def application_name(self, servable: ServableId) -> str:
-        return str(servable)
+    def application_name(self, copy_id: CopyId) -> str:
+        return str(copy_id)
 
-    async def running(self) -> Collection[ServableId]:
-        return ()
+    async def running(self) -> Collection[CopyId]:
+        return self._running
 
-    async def remove(self, servable: ServableId) -> None:
-        raise AssertionError(f"nothing is to be removed: {servable}")
+    async def remove(self, copy_id: CopyId) -> None:
+        raise AssertionError(f"nothing is to be removed: {copy_id}")
 
 
 class Nothing:
@@ -115,11 +131,15 @@ class Nothing:
 
 
 @asynccontextmanager
-async def managing(world: World, states: Sequence[Instruction] = (PublishStates(()),)) -> AsyncIterator[ManagerActor]:
-    """A manager that the controller has told the states, unless there are none."""
+async def managing(
+    world: World,
+    states: Sequence[Instruction] = (PublishStates(()),),
+    found: Sequence[tuple[ReplicaReport, ReplicaDirective]] = (),
+) -> AsyncIterator[ManagerActor]:
+    """A manager that the controller has told the states, unless there are none; `found`: replicas that poll when it starts."""
     manager = await started(
         ManagerActor,
-        Loaders(world),
+        Loaders(world, {CopyId(report.version.id, report.copy): None for report, _ in found}),
         Nothing(),
         Nothing(),
         LocalLink(Controller(world)),
@@ -127,17 +147,36 @@ async def managing(world: World, states: Sequence[Instruction] = (PublishStates(
         "accepting",
         "metrics",
     )
+    polls = [asyncio.create_task(manager.watch_replica(report, seen)) for report, seen in found]
     await manager.perform(states)
     yield manager
+    for poll in polls:
+        poll.cancel()
 
 
-def load(instruction_id: str) -> Load:
-    return Load(instruction_id, version(1), (Slot("node-a"),), ReplicaResources())
+def load(instruction_id: str, copy: int = 0, fingerprint: str = "whole") -> Load:
+    return Load(instruction_id, version(1, fingerprint), (Slot("node-a"),), ReplicaResources(), copy)
 
 
-async def loaded(world: World, manager: ManagerActor, instruction_id: str) -> None:
-    await manager.perform([load(instruction_id)])
-    assert await world.event() == Loaded(M1, instruction_id)
+async def loaded(world: World, manager: ManagerActor, instruction_id: str, copy: int = 0) -> None:
+    await manager.perform([load(instruction_id, copy)])
+    assert await world.event() == Loaded(M1, instruction_id, copy)
+
+
+async def routed(manager: ManagerActor) -> list[str]:
+    """The applications that requests for the version go to."""
+    serving_map = await manager.watch_map(FrontendReport("f", "node-a"), Epoch())
+    await manager.leave("f")
+    return [endpoint.application for endpoint in serving_map.entries[M1].endpoints]
+
+
+def report(replica_id: str, phase: ReplicaPhase, copy: int = 0) -> ReplicaReport:
+    """A replica's, of an application that the loaders know by its copy's name."""
+    application = str(CopyId(M1, copy))
+    slot = Slot("node-a", int(replica_id))
+    return ReplicaReport(
+        application, "replica", replica_id, "node-a", 1, f"c0-{copy}", version(1), slot, ReplicaResources(), phase, copy=copy
+    )
 
 
 async def test_what_was_found_is_reported_before_anything_that_has_happened_since() -> None:
@@ -166,8 +205,7 @@ async def test_a_load_that_comes_while_the_version_is_going_begins_anew_when_it_
         assert await world.event() == Unloaded(M1, "3")
         assert await world.event() == Loaded(M1, "4")
         assert world.done[-4:] == ["unload 1", "handle Unloaded", "load 4", "handle Loaded"]
-        routed = await manager.watch_map(FrontendReport("f", "node-a"), Epoch())
-        assert [endpoint.application for endpoint in routed.entries[M1].endpoints] == ["4"]
+        assert await routed(manager) == ["4"]
 
 
 async def test_a_repeated_load_of_what_runs_is_answered_without_loading_again() -> None:
@@ -233,3 +271,124 @@ async def test_a_version_goes_only_when_no_frontend_routes_to_it() -> None:
         assert "quiesce 1" not in world.done
         await manager.leave("late")
         assert await world.event() == Quiesced(M1, "2")
+
+
+async def test_a_newer_copy_is_routed_to_before_the_older_one_goes() -> None:
+    world = World()
+    async with managing(world) as manager:
+        await world.event()
+        await loaded(world, manager, "1")
+        loading = world.hold("load 2")
+        await manager.perform([load("2", copy=1)])
+        assert await routed(manager) == ["1"]
+        loading.set()
+        assert await world.event() == Loaded(M1, "2", 1)
+        assert await routed(manager) == ["2"]
+        await manager.perform([Quiesce("3", M1), Unload("4", M1)])
+        assert await world.event() == Quiesced(M1, "3")
+        assert await world.event() == Unloaded(M1, "4")
+        assert await routed(manager) == ["2"]
+        _, observed = await manager.observe()
+        assert isinstance(observed, ClusterObserved)
+        assert [(one.phase, one.copy) for one in observed.servables] == [(ObservedPhase.READY, 1)]
+
+
+async def test_the_older_copy_is_routed_to_again_when_the_newer_one_goes_first() -> None:
+    world = World()
+    async with managing(world) as manager:
+        await world.event()
+        await loaded(world, manager, "1")
+        await loaded(world, manager, "2", copy=1)
+        await manager.perform([Unload("3", M1, 1)])
+        assert await world.event() == Unloaded(M1, "3", 1)
+        assert await routed(manager) == ["1"]
+
+
+async def test_an_older_copy_that_moves_takes_no_requests_back() -> None:
+    world = World()
+    async with managing(world) as manager:
+        await world.event()
+        await loaded(world, manager, "1")
+        await loaded(world, manager, "2", copy=1)
+        await manager.perform([Place(M1, (Slot("node-a"),), ReplicaResources())])
+        while "place 1" not in world.done:
+            await asyncio.sleep(0)
+        assert await routed(manager) == ["2"]
+
+
+async def test_the_load_of_newer_files_ends_the_one_under_way_and_follows_it() -> None:
+    world = World()
+    world.hold("load 1")
+    async with managing(world) as manager:
+        await world.event()
+        await manager.perform([load("1"), load("2", fingerprint="newer")])
+        failed = await world.event()
+        assert isinstance(failed, LoadFailed)
+        assert (failed.instruction_id, failed.status.code) == ("1", Code.CANCELLED)
+        assert await world.event() == Loaded(M1, "2")
+        assert world.done.index("unload 1") < world.done.index("load 2")
+        assert await routed(manager) == ["2"]
+
+
+async def test_a_load_that_follows_its_cancelling_begins_anew() -> None:
+    world = World()
+    world.hold("load 1")
+    async with managing(world) as manager:
+        await world.event()
+        await manager.perform([load("1"), CancelLoad(M1), load("2")])
+        failed = await world.event()
+        assert isinstance(failed, LoadFailed)
+        assert failed.instruction_id == "1"
+        assert await world.event() == Loaded(M1, "2")
+
+
+async def test_a_load_of_newer_files_under_the_name_of_what_serves_takes_that_down_first() -> None:
+    """Only a controller that does not know what runs asks for it: else newer files are another copy."""
+    world = World()
+    async with managing(world) as manager:
+        await world.event()
+        await loaded(world, manager, "1")
+        await manager.perform([load("2", fingerprint="newer")])
+        assert await world.event() == Loaded(M1, "2")
+        assert [step for step in world.done if not step.startswith("handle")] == ["load 1", "quiesce 1", "unload 1", "load 2"]
+        assert await routed(manager) == ["2"]
+
+
+async def test_a_removal_gives_up_a_load_that_may_never_end() -> None:
+    world = World()
+    world.hold("load 1")
+    async with managing(world) as manager:
+        await world.event()
+        await manager.perform([load("1"), Quiesce("2", M1), Unload("3", M1)])
+        assert isinstance(await world.event(), LoadFailed)
+        assert await world.event() == Quiesced(M1, "2")
+        assert await world.event() == Unloaded(M1, "3")
+
+
+async def test_a_restarted_manager_routes_to_the_newest_copy_that_is_up() -> None:
+    found = [(report("0", ReplicaPhase.READY), ReplicaDirective()), (report("1", ReplicaPhase.READY, 1), ReplicaDirective())]
+    async with managing(World(), found=found) as manager:
+        assert await routed(manager) == ["c0-1"]
+
+
+@pytest.mark.parametrize(
+    ("established", "phase", "serving"),
+    [(False, ObservedPhase.LOADING, "c0-0"), (True, ObservedPhase.READY, "c0-1")],
+    ids=["loads for the first time", "has been available"],
+)
+async def test_a_copy_of_which_a_part_is_up_takes_no_place_that_it_has_not_had(
+    established: bool, phase: ObservedPhase, serving: str
+) -> None:
+    seen = ReplicaDirective(established=established)
+    world = World()
+    world.hold("load c0-1")
+    found = [
+        (report("0", ReplicaPhase.READY), ReplicaDirective(established=True)),
+        (report("1", ReplicaPhase.READY, 1), seen),
+        (report("2", ReplicaPhase.LOADING, 1), seen),
+    ]
+    async with managing(world, found=found) as manager:
+        observed = await world.event()
+        assert isinstance(observed, ClusterObserved)
+        assert [(one.copy, one.phase) for one in observed.servables] == [(0, ObservedPhase.READY), (1, phase)]
+        assert await routed(manager) == [serving]

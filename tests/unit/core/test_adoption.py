@@ -12,7 +12,7 @@ from cluster.core.events import Loaded, LoadFailed, ObservedPhase, StopRequested
 from cluster.core.instructions import CancelLoad, Load, Place, PublishStates, Quiesce, Unload
 from cluster.core.loader_harness import HarnessState
 from cluster.core.resources import Node, ReplicaResources, Slot
-from cluster.core.servable_id import ServableId
+from cluster.core.servable_id import CopyId, ServableId
 from cluster.core.servable_state import PublicState
 from tests.fakes.driven_state import BROKEN, CANCELLED, GIBIBYTE, NODE, DrivenState, found, version
 
@@ -72,7 +72,7 @@ class TestNewController:
         driven = DrivenState(running=[found(1, QUIESCING)])
         assert driven.started == [Quiesce("c1-1", ONE)]
         assert driven.aspire(1) == []
-        driven.ids[ONE] = "c1-1"
+        driven.ids[CopyId(ONE)] = "c1-1"
         assert driven.quiesced(1) == [Unload("c1-2", ONE)]
         assert driven.unloaded(1) == [Load("c1-3", version(1), (SLOT,), RESOURCES)]
 

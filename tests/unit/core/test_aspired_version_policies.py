@@ -30,6 +30,14 @@ def unload(number: int) -> ServableAction:
     return ServableAction(Action.UNLOAD, ServableId("m", number))
 
 
+def replace(number: int) -> ServableAction:
+    return ServableAction(Action.REPLACE, ServableId("m", number))
+
+
+def outdated(number: int) -> VersionSnapshot:
+    return VersionSnapshot(ServableId("m", number), S.READY, aspired=True, outdated=True)
+
+
 class TestAvailabilityPreserving:
     def test_loads_the_highest_new_aspired_version(self) -> None:
         versions = stream((3, S.NEW, True), (5, S.NEW, True), (9, S.NEW, False), (6, S.LOADING, True))
@@ -60,6 +68,12 @@ class TestAvailabilityPreserving:
     def test_rests_when_what_is_aspired_is_ready(self) -> None:
         assert AVAILABILITY.next_action(stream((1, S.READY, True), (2, S.READY, True))) is None
 
+    def test_replaces_what_is_outdated_after_all_that_is_new(self) -> None:
+        versions = [outdated(1), outdated(2), *stream((3, S.READY, True))]
+        assert AVAILABILITY.next_action(versions) == replace(2)
+        assert AVAILABILITY.next_action([*versions, *stream((4, S.NEW, True))]) == load(4)
+        assert AVAILABILITY.next_action([*versions, *stream((0, S.READY, False))]) == unload(0)
+
 
 class TestResourcePreserving:
     def test_unloads_the_old_version_first(self) -> None:
@@ -72,6 +86,9 @@ class TestResourcePreserving:
     @pytest.mark.parametrize("state", [S.DISABLED, S.ERROR])
     def test_loads_once_the_old_version_is_gone(self, state: HarnessState) -> None:
         assert RESOURCES.next_action(stream((1, state, False), (2, S.NEW, True), (3, S.NEW, True))) == load(3)
+
+    def test_unloads_what_is_outdated(self) -> None:
+        assert RESOURCES.next_action([outdated(1), *stream((2, S.READY, True))]) == unload(1)
 
     def test_an_aspired_version_is_in_nobodys_way(self) -> None:
         assert RESOURCES.next_action(stream((1, S.LOADING, True), (2, S.NEW, True))) == load(2)

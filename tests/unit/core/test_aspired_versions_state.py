@@ -15,7 +15,7 @@ from cluster.core.instructions import CancelLoad, Load, Place, PublishStates, Qu
 from cluster.core.loader_harness import HarnessState
 from cluster.core.request_logging import RequestLogging
 from cluster.core.resources import Gpu, GpuUse, Node, ReplicaResources, ResourceRequest, Slot
-from cluster.core.servable_id import ServableId
+from cluster.core.servable_id import CopyId, ServableId
 from cluster.core.servable_state import PublicState, ServableState
 from cluster.core.servable_stream import ENDED_VERSIONS_KEPT
 from tests.fakes.driven_state import BROKEN, CANCELLED, GIBIBYTE, NODE, DrivenState, version
@@ -61,14 +61,14 @@ class TestOneVersion:
         driven = DrivenState()
         driven.aspire(1)
         assert driven.aspire(1) == []
-        load_id = driven.ids[servable(1)]
+        load_id = driven.ids[CopyId(servable(1))]
         driven.loaded(1)
         assert driven.loaded(1) == []
         assert driven.aspire(1) == []
         driven.aspire()
         assert driven.aspire() == []
         assert driven.handle(Loaded(servable(1), load_id)) == []
-        quiesce_id = driven.ids[servable(1)]
+        quiesce_id = driven.ids[CopyId(servable(1))]
         driven.quiesced(1)
         assert driven.handle(Quiesced(servable(1), quiesce_id)) == []
         driven.unloaded(1)
@@ -90,7 +90,7 @@ class TestOneVersion:
     def test_a_load_that_comes_up_after_its_end_is_taken_down(self) -> None:
         driven = DrivenState()
         driven.aspire(1)
-        load_id = driven.ids[servable(1)]
+        load_id = driven.ids[CopyId(servable(1))]
         driven.aspire()
         driven.load_cancelled(1)
         assert driven.handle(Loaded(servable(1), load_id)) == [Unload("c1-2", servable(1))]
@@ -268,12 +268,6 @@ class TestFailures:
         assert driven.aspire(version(1, "newest")) == []
         assert driven.public() == {1: PublicState.LOADING}
         assert driven.load_cancelled(1) == [Load("c1-2", version(1, "newest"), (SLOT,), RESOURCES)]
-
-    def test_a_version_that_serves_goes_on_when_its_files_change(self) -> None:
-        driven = DrivenState()
-        driven.serve(1)
-        assert driven.aspire(version(1, "overwritten")) == []
-        assert driven.public() == {1: PublicState.AVAILABLE}
 
     def test_a_version_in_error_may_be_tried_again_after_it_was_not_aspired(self) -> None:
         driven = DrivenState()

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -52,7 +53,8 @@ class World:
         self.decoded: list[tuple[str, ...]] = []
 
     def _open(self, opened: ServableEntry) -> GatedChannel:
-        return self.channels.setdefault(opened.id.version, GatedChannel(opened))
+        self.channels[opened.id.version] = GatedChannel(opened)
+        return self.channels[opened.id.version]
 
     def predict(self, *, version: int | None = None, timeout_s: float | None = None) -> asyncio.Task[Prediction]:
         return asyncio.ensure_future(self.inference.predict(ModelSpec("m", version), self._decode, timeout_s))
@@ -92,6 +94,19 @@ async def test_a_refused_request_waits_for_the_map_that_says_why() -> None:
     world.router.apply(serving(entry(1)))
     (await world.channels[1].frame(0)).reply()
     assert (await answer).id == ServableId("m", 1)
+
+
+async def test_a_refused_request_goes_to_the_newer_copy_of_its_version_and_is_decoded_for_it() -> None:
+    world = World()
+    world.router.apply(serving(entry(1)))
+    older = world.channels[1]
+    answer = world.predict()
+    frame = await older.frame(0)
+    world.router.apply(serving(replace(entry(1, {"serving_default": signature("renamed")}), copy=1)))
+    frame.end(NotServing("quiescing"))
+    (await world.channels[1].frame(0)).reply()
+    assert (await answer).id == ServableId("m", 1)
+    assert world.decoded == [("x",), ("renamed",)]
 
 
 async def test_a_request_for_a_version_that_is_gone_is_not_found() -> None:

@@ -31,8 +31,8 @@ LIVE = Endpoint("app", "deployment", "node", 1)
 NEVER_OLD = 3600.0
 
 
-def entry(version: int = 1, *, endpoint: Endpoint = LIVE, deterministic: bool = False) -> ServableEntry:
-    return ServableEntry(ServableId("m", version), (endpoint,), deterministic=deterministic)
+def entry(version: int = 1, *, endpoint: Endpoint = LIVE, deterministic: bool = False, copy: int = 0) -> ServableEntry:
+    return ServableEntry(ServableId("m", version), (endpoint,), deterministic=deterministic, copy=copy)
 
 
 def serving(*entries: ServableEntry, **more: Any) -> ServingMap:
@@ -438,6 +438,29 @@ async def test_a_version_that_comes_back_while_it_drains_gets_a_channel_of_its_o
     await new
     world.channels[0].frames[0].reply()
     await old
+    await settle()
+    assert [channel.closed for channel in world.channels] == [True, False]
+
+
+async def test_a_newer_copy_takes_what_has_not_been_sent_once_it_has_been_decoded_anew() -> None:
+    world = World(max_young_frames=1)
+    older, newer = entry(), entry(copy=1)
+    world.router.apply(serving(older))
+    sent = world.call(1)
+    await world.channel.frame(0)
+    waiting = world.call(2)
+    await settle()
+    drained = world.router.apply(serving(newer))
+    for call in (waiting, world.call(3, to=older)):  # its signatures may be others
+        with pytest.raises(NotServing):
+            await call
+    again = world.call(2, to=newer)
+    (await world.channels[1].frame(0)).reply()
+    assert (await again)["x"] == [2]
+    assert not drained.done(), "the older copy must not go yet"
+    world.channels[0].frames[0].reply()
+    assert (await sent)["x"] == [1]
+    await drained
     await settle()
     assert [channel.closed for channel in world.channels] == [True, False]
 
