@@ -24,7 +24,8 @@ from cluster.core.errors import AspiredError, ConfigError, NotFound
 from cluster.serve_help import print_serve_help
 from cluster.server_status import ServerStatus
 from cluster.status_report import print_status
-from cluster.storage.storages import unreadable
+from cluster.storage.storages import Storages, unreadable
+from cluster.stored_text import StoredText
 from cluster.terminal import Terminal
 
 
@@ -136,7 +137,7 @@ def serve(commands: _Commands, flags: tuple[str, ...]) -> int:
         return 0
     if options is Information.VERSION:
         return _print_versions(commands.terminal)
-    config = read_server_config(options)
+    config = read_server_config(options, StoredText(Storages()))
     problems = [*unreadable_models(config.models)]
     if options.model_repository and (problem := unreadable(options.model_repository)):
         problems.append(f"--model_repository: {problem}")

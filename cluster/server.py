@@ -42,6 +42,7 @@ from cluster.server_status import ModelStatus, NodeStatus, ResourceTotals, Serve
 from cluster.sources.file_system_storage_path_source import FileSystemStoragePathSource
 from cluster.sources.model_repository import ModelRepository
 from cluster.storage.storages import Storages
+from cluster.stored_text import StoredText
 from servables.deployment.deployment_loader import DeploymentLoaderFactory
 from servables.deployment.frontend_replica import ServeFrontendFleet
 from servables.deployment.gpu_holder import GpuNodeWatch
@@ -202,7 +203,8 @@ class Server:
             repository = ModelRepository(options.model_repository, Storages())
             return WatchedModels(repository, max(0.0, options.file_system_poll_wait_seconds), last)
         if options.model_config_file:
-            file = ModelConfigFile(str(Path(options.model_config_file).absolute()))
+            path = options.model_config_file
+            file = ModelConfigFile(path if "://" in path else str(Path(path).absolute()), StoredText(Storages()))
             return WatchedModels(file, float(options.model_config_file_poll_wait_seconds) or None, last)
         return None
 

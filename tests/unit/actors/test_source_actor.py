@@ -15,7 +15,7 @@ from cluster.actors.source_actor import SourceActor, WatchedModels
 from cluster.config import server_config
 from cluster.config.batching_parameters import BatchingParameters
 from cluster.config.model_config import ModelConfig, ModelServerConfig
-from cluster.config.server_config import ModelConfigFile, read_model_server_config
+from cluster.config.server_config import ModelConfigFile, ReadText, read_model_server_config
 from cluster.core.errors import Code, Status, Unavailable
 from cluster.core.stream_report import StreamReport
 from cluster.sources.file_system_storage_path_source import FileSystemStoragePathSource
@@ -166,8 +166,8 @@ async def test_a_config_file_that_says_nothing_changes_nothing_but_an_empty_list
     read = asyncio.Event()
     loop = asyncio.get_running_loop()
 
-    def observed(path: str) -> ModelServerConfig:
-        models = read_model_server_config(path)
+    def observed(path: str, read_text: ReadText) -> ModelServerConfig:
+        models = read_model_server_config(path, read_text)
         loop.call_soon_threadsafe(read.set)
         return models
 
