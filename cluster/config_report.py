@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from cluster.config.model_config import All, Latest, ModelConfig, ModelServerConfig, Specific
 from cluster.config.native_config import is_native, read_native_config
 from cluster.config.native_config_text import native_form
-from cluster.config.server_config import parse_model_config_file, read_config_text
-from cluster.core.errors import ConfigError
+from cluster.config.server_config import parse_model_config_file
+from cluster.core.errors import AspiredError
+from cluster.storage.storages import Storages, unreadable
+from cluster.stored_text import StoredText
 from cluster.terminal import Terminal
 
 _COLUMNS_OF_THEIR_OWN = ("name", "base_path", "platform", "version_policy", "version_labels")
@@ -33,15 +36,24 @@ class ConfigReport:
 def check_config_file(path: str) -> ConfigReport:
     """Reads a model config file of either form, and looks whether its base paths are there. Raises nothing."""
     try:
-        text = read_config_text(path, path)
+        text = StoredText(Storages())(path, path)
         if is_native(path):
             read = read_native_config(text, path)
             models, errors = read.models, read.problems
         else:
             models, errors = parse_model_config_file(text, path), ()
-    except ConfigError as error:
+    except AspiredError as error:
         return ConfigReport(path, ModelServerConfig(), (error.message,))
-    return ConfigReport(path, models, errors, tuple(_missing(path, model) for model in models.models if _is_missing(model)))
+    warnings = tuple(_missing(path, model) for model in models.models if _is_missing(model))
+    unread = tuple(f"{path}: {problem}" for problem in unreadable_models(models))
+    return ConfigReport(path, models, (*errors, *unread), warnings)
+
+
+def unreadable_models(models: ModelServerConfig) -> Iterator[str]:
+    """A line for each model with a base path that no storage can read."""
+    for model in models.models:
+        if problem := unreadable(model.base_path):
+            yield f"model {model.name}: base_path: {problem}"
 
 
 def print_config_report(terminal: Terminal, report: ConfigReport) -> None:

@@ -12,6 +12,7 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -35,11 +36,13 @@ from cluster.core.errors import AlreadyExists, NotFound, Unavailable
 from cluster.core.replica_report import ReplicaPhase, ReplicaReport
 from cluster.core.resource_ledger import Totals
 from cluster.core.servable_state import ServableState
+from cluster.core.stream_report import StreamReport
 from cluster.server_record import ServerRecord
 from cluster.server_status import ModelStatus, NodeStatus, ResourceTotals, ServerStatus, VersionStatus
 from cluster.sources.file_system_storage_path_source import FileSystemStoragePathSource
 from cluster.sources.model_repository import ModelRepository
 from cluster.storage.storages import Storages
+from cluster.stored_text import StoredText
 from servables.deployment.deployment_loader import DeploymentLoaderFactory
 from servables.deployment.frontend_replica import ServeFrontendFleet
 from servables.deployment.gpu_holder import GpuNodeWatch
@@ -180,6 +183,8 @@ class Server:
         make_source = functools.partial(
             FileSystemStoragePathSource,
             storage=Storages(),
+            settle_s=options.version_settle_seconds,
+            stopwatch=time.monotonic,
             servable_versions_always_present=options.servable_versions_always_present,
         )
         _actor(SourceActor, source_name(self.name)).remote(
@@ -198,7 +203,8 @@ class Server:
             repository = ModelRepository(options.model_repository, Storages())
             return WatchedModels(repository, max(0.0, options.file_system_poll_wait_seconds), last)
         if options.model_config_file:
-            file = ModelConfigFile(str(Path(options.model_config_file).absolute()))
+            path = options.model_config_file
+            file = ModelConfigFile(path if "://" in path else str(Path(path).absolute()), StoredText(Storages()))
             return WatchedModels(file, float(options.model_config_file_poll_wait_seconds) or None, last)
         return None
 
@@ -401,15 +407,22 @@ def _nodes(frontends: tuple[FrontendReport, ...], capacity: Any) -> tuple[NodeSt
 def _models(controller: ControllerStatus, replicas: Any) -> tuple[ModelStatus, ...]:
     base_paths = {model.name: model.base_path for model in controller.models.models}
     names = dict.fromkeys((*base_paths, *(state.id.name for state in controller.states)))
+    reports = {name: controller.reports.get(name, StreamReport()) for name in names}
     return tuple(
         ModelStatus(
             name=name,
             base_path=base_paths.get(name, ""),
-            source_error=controller.source_errors.get(name, ""),
+            source_error=reports[name].error,
+            source_error_since=_utc(reports[name].error_since) if reports[name].error else "",
+            waiting=reports[name].waiting,
             versions=tuple(_version(state, controller, replicas) for state in controller.states if state.id.name == name),
         )
         for name in names
     )
+
+
+def _utc(seconds: float) -> str:
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
 
 
 def _version(state: ServableState, controller: ControllerStatus, replicas: Sequence[ReplicaReport]) -> VersionStatus:

@@ -22,6 +22,25 @@ from cluster.core.errors import ConfigError
 _NATIVE_FORM = re.compile(r"^models *:", re.MULTILINE)
 _Parsed = TypeVar("_Parsed")
 
+ReadText = Callable[[str, str], str]
+"""Gives what the config file at a path holds. Raises AspiredError, which calls the file as the second argument does."""
+
+
+def read_config_text(path: str, named: str) -> str:
+    """What a config file of this machine holds. Raises ConfigError, which calls the file as it was `named`."""
+    try:
+        return decode_config_text(Path(path).read_bytes(), named)
+    except OSError as error:
+        raise ConfigError(f"{named}: cannot be read: {error.strerror or error}") from error
+
+
+def decode_config_text(content: bytes, named: str) -> str:
+    """Raises ConfigError, which calls the file as it was `named`, for what is no text."""
+    try:
+        return content.decode()
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{named}: not a text file: {error.reason} at byte {error.start}") from error
+
 
 @dataclass(frozen=True, slots=True)
 class ServerConfig:
@@ -39,9 +58,12 @@ class ServerConfig:
     ssl: SSLConfig | None = None
 
 
-def read_server_config(options: ServerOptions) -> ServerConfig:
-    """Reads the files that `options` name. Raises ConfigError for one that cannot be read or used."""
-    config = ServerConfig(options, _models(options), metrics_path=_metrics_path(options), ssl=_ssl(options))
+def read_server_config(options: ServerOptions, read_models: ReadText = read_config_text) -> ServerConfig:
+    """Reads the files that `options` name, the model config file with `read_models`.
+
+    Raises ConfigError for one that cannot be read or used, and what `read_models` raises.
+    """
+    config = ServerConfig(options, _models(options, read_models), metrics_path=_metrics_path(options), ssl=_ssl(options))
     if options.platform_config_file:
         platform = _parse("platform_config_file", options.platform_config_file, parse_platform_config)
         return replace(
@@ -53,9 +75,9 @@ def read_server_config(options: ServerOptions) -> ServerConfig:
     return replace(config, options=options, batching=_batching(options), session=session)
 
 
-def read_model_server_config(path: str) -> ModelServerConfig:
+def read_model_server_config(path: str, read_text: ReadText = read_config_text) -> ModelServerConfig:
     """The models that a model config file lists, in either form. Raises ConfigError for one that cannot be read or used."""
-    return _parse("model_config_file", path, parse_model_config_file)
+    return parse_model_config_file(read_text(path, f"--model_config_file={path}"), path)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,13 +85,14 @@ class ModelConfigFile:
     """The model config file, for whoever reads it again and again (see `cluster.actors.source_actor.ModelsTold`)."""
 
     path: str
+    read_text: ReadText = read_config_text
 
     @property
     def named(self) -> str:
         return "model config"
 
     def read(self, last: ModelServerConfig) -> ModelServerConfig:
-        return read_model_server_config(self.path)
+        return read_model_server_config(self.path, self.read_text)
 
 
 def parse_model_config_file(text: str, path: str) -> ModelServerConfig:
@@ -84,15 +107,17 @@ def parse_model_config_file(text: str, path: str) -> ModelServerConfig:
         raise ConfigError(f"{path}: models: this is a native config; its name must end in .yaml or .yml") from error
 
 
-def _models(options: ServerOptions) -> ModelServerConfig:
+def _models(options: ServerOptions, read_text: ReadText) -> ModelServerConfig:
     if options.model_config_file:
         # What says nothing lists no models when there were none before.
-        return replace(read_model_server_config(options.model_config_file), unset=False)
+        return replace(read_model_server_config(options.model_config_file, read_text), unset=False)
     if options.model_repository:
         return ModelServerConfig(unset=True)  # until the source has looked
     try:
         return ModelServerConfig((ModelConfig(options.model_name, options.model_base_path),))
     except ConfigError as error:
+        if "://" in options.model_base_path:
+            raise
         absolute = Path(options.model_base_path).absolute()
         raise ConfigError(f"{error.message}; did you mean --model_base_path={absolute}?") from error
 
@@ -123,13 +148,3 @@ def _session(options: ServerOptions) -> SessionConfig:
 
 def _parse(flag: str, path: str, parse: Callable[[str, str], _Parsed]) -> _Parsed:
     return parse(read_config_text(path, f"--{flag}={path}"), path)
-
-
-def read_config_text(path: str, named: str) -> str:
-    """What a config file holds. Raises ConfigError, which calls the file as it was `named`, when it cannot be read."""
-    try:
-        return Path(path).read_text(encoding="utf-8")
-    except OSError as error:
-        raise ConfigError(f"{named}: cannot be read: {error.strerror or error}") from error
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{named}: not a text file: {error.reason} at byte {error.start}") from error

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import itertools
+import random
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from cluster.core.errors import NotFound
+from cluster.core.errors import Aborted, NotFound
 from cluster.storage.local_storage import LocalStorage
 from cluster.storage.s3_storage import S3Storage
-from cluster.storage.storage import Storage
+from cluster.storage.storage import Storage, WritableStorage
 from tests.fakes.fake_storage import FakeStorage
 from tests.fakes.s3_server import S3Server
+from tests.fakes.s3rver_server import COMMAND, S3rverServer
+
+_NUMBERS = itertools.count()
 
 
 @dataclass
@@ -53,11 +58,9 @@ def fake(_: Path) -> Place:
     )
 
 
-def s3(server: S3Server) -> Place:
-    client, bucket = server.client(), "models"
+def s3(server: S3Server | S3rverServer) -> Place:
+    client, bucket = server.client(), f"models-{next(_NUMBERS)}"
     client.create_bucket(Bucket=bucket)
-    for key in ("m/1/saved_model.pb", "m/2/saved_model.pb", "m/1/more"):
-        client.delete_object(Bucket=bucket, Key=key)
 
     def put(key: str, content: bytes) -> None:
         client.put_object(Bucket=bucket, Key=key, Body=content)
@@ -72,17 +75,28 @@ def s3(server: S3Server) -> Place:
     )
 
 
-@pytest.fixture(params=[local, fake, s3])
+@pytest.fixture(params=["local", "fake", "s3", "s3rver"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
-    if request.param is s3:
-        return s3(request.getfixturevalue("s3_server"))
-    made: Place = request.param(tmp_path)
-    return made
+    match request.param:
+        case "local":
+            return local(tmp_path)
+        case "fake":
+            return fake(tmp_path)
+        case _:
+            return s3(request.getfixturevalue(f"{request.param}_server"))
 
 
 @pytest.fixture(scope="module")
 def s3_server() -> Iterator[S3Server]:
     with S3Server() as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def s3rver_server() -> Iterator[S3rverServer]:
+    if not COMMAND.exists():
+        pytest.skip("s3rver is not installed")
+    with S3rverServer() as server:
         yield server
 
 
@@ -116,3 +130,45 @@ def test_says_not_found_for_a_version_that_is_gone(place: Place) -> None:
 def test_says_not_found_for_a_missing_base_path(place: Place) -> None:
     with pytest.raises(NotFound):
         place.storage.children(place.base_path + "-other")
+
+
+class TestWritable:
+    @pytest.fixture
+    def storage(self, place: Place) -> WritableStorage:
+        if not isinstance(place.storage, WritableStorage):
+            pytest.skip("it is only read")
+        return place.storage
+
+    def test_what_is_uploaded_is_read_back_in_parts(self, place: Place, storage: WritableStorage, tmp_path: Path) -> None:
+        content = random.Random(1).randbytes(9 << 20)  # more than one part of an upload to S3
+        (tmp_path / "data").write_bytes(content)
+        version = storage.join(place.base_path, "3")
+        sent: list[int] = []
+        storage.upload(tmp_path / "data", storage.join(version, "variables/data"), sent.append)
+        assert sum(sent) == len(content)
+        (file,) = storage.tree(version).files
+        assert (file.name, file.size_bytes) == ("variables/data", len(content))
+        cuts = [0, 3, 5 << 20, len(content)]
+        parts = [b"".join(storage.read_range(version, file, *cut)) for cut in itertools.pairwise(cuts)]
+        assert b"".join(parts) == content
+
+    def test_a_file_that_is_overwritten_is_another(self, place: Place, storage: WritableStorage) -> None:
+        version = storage.join(place.base_path, "3")
+        path = storage.join(version, "saved_model.pb")
+        storage.write(path, b"one")
+        before = storage.tree(version)
+        storage.write(path, b"three")
+        with pytest.raises(Aborted):
+            list(storage.read_range(version, before.files[0], 0, 3))
+        assert storage.read(path) == b"three"
+        assert storage.tree(version).fingerprint != before.fingerprint
+
+    def test_what_is_deleted_is_gone_and_what_was_gone_is_passed_over(self, place: Place, storage: WritableStorage) -> None:
+        version = storage.join(place.base_path, "3")
+        for name in ("saved_model.pb", "variables/index"):
+            storage.write(storage.join(version, name), b"x")
+        storage.delete(version, ["gone", "variables/index", "saved_model.pb"])
+        with pytest.raises(NotFound):
+            storage.tree(version)
+        with pytest.raises(NotFound):
+            storage.read(storage.join(version, "saved_model.pb"))
