@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from cluster.core.errors import Unimplemented
+from cluster.core.object_uri import AZURE_FILE_SYSTEM_SCHEMES, AZURE_SCHEME, GOOGLE_SCHEME, HTTP_SCHEMES, is_azure_url
 from cluster.storage.local_storage import LocalStorage
 from cluster.storage.storage import Storage, StoredFile, Tree, WritableStorage
 
@@ -16,7 +17,30 @@ def _local_storage() -> Storage:
     return LocalStorage()
 
 
-SCHEMES: Mapping[str, Callable[[], Storage]] = {FILE_SCHEME: _local_storage}
+def _google_storage() -> Storage:
+    from cluster.storage.google_storage import GoogleStorage
+
+    return GoogleStorage()
+
+
+def _azure_storage() -> Storage:
+    from cluster.storage.azure_storage import AzureStorage
+
+    return AzureStorage()
+
+
+def _http_storage() -> Storage:
+    from cluster.storage.http_storage import HttpStorage
+
+    return HttpStorage()
+
+
+SCHEMES: Mapping[str, Callable[[], Storage]] = {
+    FILE_SCHEME: _local_storage,
+    GOOGLE_SCHEME: _google_storage,
+    **dict.fromkeys((AZURE_SCHEME, *AZURE_FILE_SYSTEM_SCHEMES), _azure_storage),
+    **dict.fromkeys(HTTP_SCHEMES, _http_storage),
+}
 """What makes the storage of each scheme. Called when a path needs it, so that a server without a bucket imports no SDK."""
 
 
@@ -74,6 +98,8 @@ class Storages(Storage):
 
 
 def scheme_of(path: str) -> str:
-    """`s3` of `s3://bucket/prefix`; `file` for a path without a scheme."""
+    """`s3` of `s3://bucket/prefix`; `file` for a path without a scheme. URLs of Azure count as `az`."""
     scheme, separator, _ = path.partition("://")
+    if is_azure_url(path):
+        return AZURE_SCHEME
     return scheme.lower() if separator else FILE_SCHEME
