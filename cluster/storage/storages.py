@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from cluster.core.errors import Unimplemented
 from cluster.core.object_uri import AZURE_FILE_SYSTEM_SCHEMES, AZURE_SCHEME, GOOGLE_SCHEME, HTTP_SCHEMES, is_azure_url
+from cluster.core.s3_uri import S3_SCHEME
 from cluster.storage.local_storage import LocalStorage
 from cluster.storage.storage import Storage, StoredFile, Tree, WritableStorage
 
@@ -15,6 +16,12 @@ FILE_SCHEME = "file"
 
 def _local_storage() -> Storage:
     return LocalStorage()
+
+
+def _s3_storage() -> Storage:
+    from cluster.storage.s3_storage import S3Storage
+
+    return S3Storage()
 
 
 def _google_storage() -> Storage:
@@ -37,6 +44,7 @@ def _http_storage() -> Storage:
 
 SCHEMES: Mapping[str, Callable[[], Storage]] = {
     FILE_SCHEME: _local_storage,
+    S3_SCHEME: _s3_storage,
     GOOGLE_SCHEME: _google_storage,
     **dict.fromkeys((AZURE_SCHEME, *AZURE_FILE_SYSTEM_SCHEMES), _azure_storage),
     **dict.fromkeys(HTTP_SCHEMES, _http_storage),
