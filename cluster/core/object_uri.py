@@ -24,9 +24,8 @@ HTTP_SCHEMES = ("http", "https")
 _GOOGLE_BUCKET = re.compile(r"[a-z0-9][a-z0-9._-]{1,220}[a-z0-9]")
 _AZURE_CONTAINER = re.compile(r"\$root|\$web|(?=.{3,63}$)[a-z0-9]+(-[a-z0-9]+)*")
 _AZURE_ACCOUNT = re.compile(r"[a-z0-9]{3,24}")
-_AZURE_HOST = re.compile(
-    r"(?P<account>[^.]+)\.(blob|dfs)(?P<cloud>\.core\.(windows\.net|chinacloudapi\.cn|usgovcloudapi\.net))"
-)
+_AZURE_CLOUDS = r"windows\.net|chinacloudapi\.cn|usgovcloudapi\.net"
+_AZURE_HOST = re.compile(rf"(?P<account>[^.:@]+)\.(blob|dfs)(?P<cloud>\.core\.({_AZURE_CLOUDS}))")
 
 
 @dataclass(frozen=True, slots=True)

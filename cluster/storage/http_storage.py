@@ -7,11 +7,11 @@ import hashlib
 import json
 import netrc
 import os
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, ClassVar
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, ClassVar, TypeVar
 from urllib.parse import urlsplit
 
-from cluster.core.errors import AspiredError, DataLoss, FailedPrecondition, NotFound
+from cluster.core.errors import AspiredError, DataLoss, FailedPrecondition, NotFound, PermissionDenied
 from cluster.core.object_uri import ObjectUri, join_http, parse_http_uri
 from cluster.storage.object_error import StoreAdvice, refusal_of
 from cluster.storage.object_storage import ObjectStorage
@@ -27,6 +27,8 @@ INDEX_NAME = "aspired_versions.json"
 
 _CHECKSUM_TAG = "sha256:"
 _LISTS_NOTHING = frozenset({400, 403, 405, 501})
+
+_Found = TypeVar("_Found")
 
 
 class HttpStorage(ObjectStorage):
@@ -58,26 +60,10 @@ class HttpStorage(ObjectStorage):
         return join_http(base_path, child)
 
     def children(self, path: str) -> Sequence[str]:
-        try:
-            return super().children(path)
-        except AspiredError as error:
-            if not _lists_nothing(error):
-                raise
-            try:
-                return _versions(self.read(self.join(path, INDEX_NAME)), path)
-            except NotFound:
-                raise _without_listing(error, path, f"{INDEX_NAME} in the base path") from error
+        return _listed_or_told(path, super().children, self._indexed, f"{INDEX_NAME} in the base path")
 
     def tree(self, path: str) -> Tree:
-        try:
-            return super().tree(path)
-        except AspiredError as error:
-            if not _lists_nothing(error):
-                raise
-            try:
-                return self._published(path)
-            except NotFound:
-                raise _without_listing(error, path, f"{MANIFEST_NAME} in the version") from error
+        return _listed_or_told(path, super().tree, self._published, f"{MANIFEST_NAME} in the version")
 
     def list_files(self, store: ObjectStore, uri: ObjectUri) -> Iterator[ObjectMeta]:
         import obstore
@@ -92,39 +78,47 @@ class HttpStorage(ObjectStorage):
     def is_tag_of(self, found: ObjectMeta, tag: str) -> bool:
         return tag.startswith(_CHECKSUM_TAG) or super().is_tag_of(found, tag)
 
+    def _indexed(self, path: str) -> Sequence[str]:
+        index = self.join(path, INDEX_NAME)
+        try:
+            versions = json.loads(self.read(index))["versions"]
+            if not all(type(version) is int and version >= 0 for version in versions):
+                raise ValueError("versions are numbers")
+        except (ValueError, KeyError, TypeError) as error:
+            raise DataLoss(f'{index} is no index: expected {{"versions": [1, 2]}}') from error
+        return [str(version) for version in versions]
+
     def _published(self, path: str) -> Tree:
-        content = self.read(self.join(path, MANIFEST_NAME))
-        manifest = parse_manifest(content, self.join(path, MANIFEST_NAME))
-        files = [StoredFile(file.name, file.size_bytes, _CHECKSUM_TAG + file.sha256) for file in manifest.files]
+        whole = self.join(path, MANIFEST_NAME)
+        content = self.read(whole)
+        files = [
+            StoredFile(file.name, file.size_bytes, _CHECKSUM_TAG + file.sha256) for file in parse_manifest(content, whole).files
+        ]
         tag = _CHECKSUM_TAG + hashlib.sha256(content).hexdigest()
         return tree_of([*files, StoredFile(MANIFEST_NAME, len(content), tag)], age_s=None)
 
 
-def _lists_nothing(error: AspiredError) -> bool:
-    """Whether a listing failed as it does on servers without WebDAV. Some say that there is nothing."""
-    if isinstance(error, NotFound):
-        return True
-    refusal = refusal_of(error.__cause__) if error.__cause__ else None
-    return refusal is not None and refusal.status in _LISTS_NOTHING
-
-
-def _without_listing(error: AspiredError, path: str, missing: str) -> AspiredError:
-    if isinstance(error, NotFound):
-        return error
-    refusal = refusal_of(error.__cause__) if error.__cause__ else None
-    if refusal is not None and refusal.status == 403:
-        return error
-    return FailedPrecondition(f"{path}: the web server lists no directories (WebDAV PROPFIND), and there is no {missing}")
-
-
-def _versions(content: bytes, path: str) -> Sequence[str]:
+def _listed_or_told(path: str, listed: Callable[[str], _Found], told: Callable[[str], _Found], missing: str) -> _Found:
+    """What a listing gives; where the server has none, what the file says that stands in for it."""
     try:
-        versions = json.loads(content)["versions"]
-        if not all(type(version) is int and version >= 0 for version in versions):
-            raise ValueError("versions are numbers")
-    except (ValueError, KeyError, TypeError) as error:
-        raise DataLoss(f'{join_http(path, INDEX_NAME)} is no index: expected {{"versions": [1, 2]}}') from error
-    return [str(version) for version in versions]
+        return listed(path)
+    except AspiredError as error:
+        if not _may_know_no_listing(error):
+            raise
+        try:
+            return told(path)
+        except (NotFound, PermissionDenied):
+            if isinstance(error, NotFound | PermissionDenied):
+                raise error from None
+            raise FailedPrecondition(
+                f"{path}: the web server lists no directories (WebDAV PROPFIND), and there is no {missing}"
+            ) from error
+
+
+def _may_know_no_listing(error: AspiredError) -> bool:
+    """Whether a listing failed as it does on servers without WebDAV. Some say that there is nothing."""
+    refusal = refusal_of(error.__cause__) if error.__cause__ is not None else None
+    return isinstance(error, NotFound) or (refusal is not None and refusal.status in _LISTS_NOTHING)
 
 
 def _authorization(server: str) -> str | None:

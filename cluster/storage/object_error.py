@@ -100,6 +100,8 @@ def storage_error(error: BaseException, path: str, bucket: str, advice: StoreAdv
         return Unavailable(f"{where}: TLS failed: its certificate is not trusted; SSL_CERT_FILE names a file of those that are")
     if any(mark in text for mark in _TIMED_OUT):
         return Unavailable(f"{where} does not answer in time; it is asked again")
+    if "dns error" in text:
+        return Unavailable(f"{where} cannot be reached: no address is known for its name")
     if "kind: Connect" in text or "error sending request" in text:
         return Unavailable(f"{where} cannot be reached; it is asked again")
     if "HTTP error" in text or "HttpError" in text:
@@ -109,7 +111,8 @@ def storage_error(error: BaseException, path: str, bucket: str, advice: StoreAdv
 
 def configuration_error(error: BaseException, path: str, advice: StoreAdvice) -> AspiredError:
     """The error for what obstore raised before any request: settings and credentials that it cannot use."""
-    reason = re.sub(r"([\"'`]).*\1", "...", str(error).partition("\n")[0])
+    reason = re.sub(r"([\"'`]).*\1", "...", str(error).partition("\n")[0])  # what is quoted may be of the credentials
+    reason = re.sub(r"^Generic \w+ error: ", "", reason)
     return Unauthenticated(f"{path}: {advice.name}: the settings cannot be used: {reason}; {advice.credentials}")
 
 
