@@ -23,6 +23,7 @@ from cluster.config.model_settings import (
 )
 from cluster.config.platform_names import known_platforms
 from cluster.core.errors import ConfigError
+from cluster.core.object_uri import object_path_problem
 from cluster.core.request_logging import RequestLogging
 from cluster.core.resources import GpuUse, ResourceRequest
 
@@ -280,6 +281,8 @@ class ModelFields(_Fields):
     @field_validator("base_path")
     @classmethod
     def _absolute(cls, value: str) -> str:
+        if problem := object_path_problem(value):
+            raise _refusal(problem)
         try:
             ModelConfig("model", value)
         except ConfigError:

@@ -116,21 +116,25 @@ def is_azure_url(path: str) -> bool:
     return scheme.lower() in HTTP_SCHEMES and _AZURE_HOST.fullmatch(rest.partition("/")[0].lower()) is not None
 
 
-def check_object_path(path: str) -> None:
-    """Checks a base path of one of the schemes here, and passes others. Raises InvalidArgument with the fix, without secrets.
+def object_path_problem(path: str) -> str:
+    """What is wrong with a base path of one of the schemes here, with the fix and without secrets; empty for all others.
 
     Stricter than parsing, which must take the name of any object: a query in a base path is a signature pasted with its URL.
     """
-    scheme = path.partition("://")[0].lower() if "://" in path else ""
-    parse = _PARSERS.get(scheme)
+    scheme, separator, _ = path.partition("://")
+    parse = _PARSERS.get(scheme.lower() if separator else "")
     if parse is None:
-        return
+        return ""
+    if is_azure_url(path):
+        parse = parse_azure_uri
     if "?" in path:
-        raise InvalidArgument(
-            f"{_without_secrets(path)}: a base path has no query: leave out what follows the '?'"
-            + ("; give a SAS token in AZURE_STORAGE_SAS_TOKEN" if parse is parse_azure_uri or is_azure_url(path) else "")
-        )
-    (parse_azure_uri if is_azure_url(path) else parse)(path)
+        fix = "; give a SAS token in AZURE_STORAGE_SAS_TOKEN" if parse is parse_azure_uri else ""
+        return f"{_without_secrets(path)}: a base path has no query: leave out what follows the '?'{fix}"
+    try:
+        parse(path)
+    except InvalidArgument as error:
+        return error.message
+    return ""
 
 
 _PARSERS: Mapping[str, Callable[[str], ObjectUri]] = {

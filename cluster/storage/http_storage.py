@@ -26,7 +26,8 @@ INDEX_NAME = "aspired_versions.json"
 """The file in a base path that says which versions there are: `{"versions": [1, 2]}`."""
 
 _CHECKSUM_TAG = "sha256:"
-_LISTS_NOTHING = frozenset({400, 403, 405, 501})
+_UNLISTED = frozenset({400, 403, 405, 501})  # what servers without WebDAV answer; some say that there is nothing
+_LISTS_NOTHING = "the web server lists no directories (WebDAV PROPFIND)"
 
 _Found = TypeVar("_Found")
 
@@ -60,10 +61,20 @@ class HttpStorage(ObjectStorage):
         return join_http(base_path, child)
 
     def children(self, path: str) -> Sequence[str]:
-        return _listed_or_told(path, super().children, self._indexed, f"{INDEX_NAME} in the base path")
+        return _listed_or_told(
+            path,
+            super().children,
+            self._indexed,
+            FailedPrecondition(f"{path}: {_LISTS_NOTHING}, and there is no {INDEX_NAME} in the base path"),
+        )
 
     def tree(self, path: str) -> Tree:
-        return _listed_or_told(path, super().tree, self._published, f"{MANIFEST_NAME} in the version")
+        return _listed_or_told(
+            path,
+            super().tree,
+            self._published,
+            DataLoss(f"{path}: {_LISTS_NOTHING}, and there is no {MANIFEST_NAME} in the version"),
+        )
 
     def list_files(self, store: ObjectStore, uri: ObjectUri) -> Iterator[ObjectMeta]:
         import obstore
@@ -98,27 +109,19 @@ class HttpStorage(ObjectStorage):
         return tree_of([*files, StoredFile(MANIFEST_NAME, len(content), tag)], age_s=None)
 
 
-def _listed_or_told(path: str, listed: Callable[[str], _Found], told: Callable[[str], _Found], missing: str) -> _Found:
+def _listed_or_told(path: str, listed: Callable[[str], _Found], told: Callable[[str], _Found], neither: AspiredError) -> _Found:
     """What a listing gives; where the server has none, what the file says that stands in for it."""
     try:
         return listed(path)
     except AspiredError as error:
-        if not _may_know_no_listing(error):
+        refusal = refusal_of(error.__cause__) if error.__cause__ is not None else None
+        unlisted = refusal is not None and refusal.status in _UNLISTED
+        if not unlisted and not isinstance(error, NotFound):
             raise
         try:
             return told(path)
         except (NotFound, PermissionDenied):
-            if isinstance(error, NotFound | PermissionDenied):
-                raise error from None
-            raise FailedPrecondition(
-                f"{path}: the web server lists no directories (WebDAV PROPFIND), and there is no {missing}"
-            ) from error
-
-
-def _may_know_no_listing(error: AspiredError) -> bool:
-    """Whether a listing failed as it does on servers without WebDAV. Some say that there is nothing."""
-    refusal = refusal_of(error.__cause__) if error.__cause__ is not None else None
-    return isinstance(error, NotFound) or (refusal is not None and refusal.status in _LISTS_NOTHING)
+            raise (error if isinstance(error, NotFound | PermissionDenied) else neither) from error.__cause__
 
 
 def _authorization(server: str) -> str | None:

@@ -9,6 +9,7 @@
     | throttling                             | ResourceExhausted   |
     | no such bucket, not to be done there   | FailedPrecondition  |
     | cannot be reached, times out, 5xx      | Unavailable         |
+    | names that no file can have            | DataLoss            |
 
 A bucket that is not there is no NotFound: it is not known to be empty, so nothing of it may count as deleted. The library's
 exceptions tell little apart, so the HTTP status and the store's code are read from their text. Nothing else of it is told on:
@@ -23,6 +24,7 @@ from dataclasses import dataclass
 from cluster.core.errors import (
     Aborted,
     AspiredError,
+    DataLoss,
     FailedPrecondition,
     NotFound,
     PermissionDenied,
@@ -93,7 +95,7 @@ def storage_error(error: BaseException, path: str, bucket: str, advice: StoreAdv
         case "PreconditionError" | "NotModifiedError":
             return Aborted(f"{path} has changed since it was listed")
         case "InvalidPathError":
-            return FailedPrecondition(f"{path}: a key there has an empty part ('//') or a control character: rename the object")
+            return DataLoss(f"{path}: a key there has an empty part ('//') or a control character: rename the object")
         case "NotSupportedError":
             return FailedPrecondition(f"{where} gives no parts of files (HTTP Range), so files cannot be fetched from there")
     if "certificate" in text or "UnknownIssuer" in text:

@@ -77,7 +77,7 @@ def test_a_server_without_ranges_gives_whole_files_alone(base_path: str) -> None
 def test_without_listing_and_index_says_what_is_missing(base_path: str) -> None:
     with pytest.raises(FailedPrecondition, match=f"PROPFIND.*no {INDEX_NAME} in the base path"):
         STORAGE.children(f"{base_path}/none")
-    with pytest.raises(FailedPrecondition, match=f"PROPFIND.*no {MANIFEST_NAME} in the version"):
+    with pytest.raises(DataLoss, match=f"PROPFIND.*no {MANIFEST_NAME} in the version"):
         STORAGE.tree(f"{base_path}/1")
 
 

@@ -6,6 +6,7 @@ from obstore import exceptions
 from cluster.core.errors import (
     Aborted,
     AspiredError,
+    DataLoss,
     FailedPrecondition,
     NotFound,
     PermissionDenied,
@@ -52,7 +53,7 @@ def failed(text: str) -> Exception:
         (answered(500, "InternalError"), Unavailable, "answered HTTP 500 InternalError"),
         (answered(400, "InvalidUri"), FailedPrecondition, "refuses the request (HTTP 400 InvalidUri)"),
         (exceptions.PreconditionError("SECRET"), Aborted, "has changed"),
-        (exceptions.InvalidPathError("SECRET"), FailedPrecondition, "rename the object"),
+        (exceptions.InvalidPathError("SECRET"), DataLoss, "rename the object"),
         (exceptions.NotSupportedError("SECRET"), FailedPrecondition, "no parts of files"),
         (failed("InvalidCertificate(UnknownIssuer)"), Unavailable, "SSL_CERT_FILE"),
         (failed("kind: Timeout"), Unavailable, "does not answer in time"),
