@@ -29,6 +29,7 @@ from cluster.storage.local_storage import LocalStorage
 from cluster.storage.s3_storage import S3Storage
 from cluster.storage.storage import Storage, StoredFile, WritableStorage
 from cluster.storage.version_manifest import CLAIM_PREFIX
+from tests.fakes.azure_server import azure_server
 from tests.fakes.object_servers import (
     NO_AZURITE,
     azure_environment,
@@ -140,6 +141,13 @@ def google(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> Place:
 
 @pytest.fixture(scope="module")
 def azure_port() -> Iterator[int]:
+    with azure_server() as port:
+        make_azure_container(port, "models")
+        yield port
+
+
+@pytest.fixture(scope="module")
+def azurite_port() -> Iterator[int]:
     if azurite_command() is None:
         pytest.skip(NO_AZURITE)
     with azurite() as port:
@@ -149,7 +157,16 @@ def azure_port() -> Iterator[int]:
 
 @pytest.fixture
 def azure(azure_port: int, monkeypatch: pytest.MonkeyPatch) -> Place:
-    for name, value in azure_environment(azure_port).items():
+    return in_azure(azure_port, monkeypatch)
+
+
+@pytest.fixture
+def azures_emulator(azurite_port: int, monkeypatch: pytest.MonkeyPatch) -> Place:
+    return in_azure(azurite_port, monkeypatch)
+
+
+def in_azure(port: int, monkeypatch: pytest.MonkeyPatch) -> Place:
+    for name, value in azure_environment(port).items():
         monkeypatch.setenv(name, value)
     storage, prefix = AzureStorage(), f"azure{next(numbers)}/m"
     store: Any = storage.open(ObjectUri("models", ""))
@@ -175,9 +192,9 @@ def webdav(webdav_root: tuple[Path, int]) -> Place:
     return in_directory(HttpStorage(), f"http://127.0.0.1:{port}/{urllib.parse.quote(name)}/m", root / name / "m")
 
 
-STORES = ("s3", "google", "azure", "webdav")
-WRITABLE = ("local", "s3", "google", "azure")
-BUCKETS = ("s3", "google", "azure")
+STORES = ("s3", "google", "azure", "azures_emulator", "webdav")
+WRITABLE = ("local", "s3", "google", "azure", "azures_emulator")
+BUCKETS = ("s3", "google", "azure", "azures_emulator")
 
 
 @pytest.fixture(params=("local", *STORES))

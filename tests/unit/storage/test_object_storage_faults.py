@@ -26,15 +26,8 @@ from cluster.storage.google_storage import GoogleStorage
 from cluster.storage.http_storage import HttpStorage
 from cluster.storage.object_storage import Patience
 from cluster.storage.storage import Storage
-from tests.fakes.object_servers import (
-    NO_AZURITE,
-    azure_environment,
-    azurite,
-    azurite_command,
-    google_environment,
-    make_azure_container,
-    webdav_server,
-)
+from tests.fakes.azure_server import azure_server
+from tests.fakes.object_servers import azure_environment, google_environment, make_azure_container, webdav_server
 from tests.fakes.s3_server import FaultyGate, S3Server
 
 HASTY = Patience(connect_timeout_s=0.5, read_timeout_s=0.5, retries=1)
@@ -71,9 +64,7 @@ def google(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Gat
 
 @pytest.fixture(scope="module")
 def azure_port() -> Iterator[int]:
-    if azurite_command() is None:
-        pytest.skip(NO_AZURITE)
-    with azurite() as port:
+    with azure_server() as port:
         make_azure_container(port, "models")
         yield port
 
