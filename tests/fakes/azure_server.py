@@ -133,9 +133,10 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         for name, value in (headers or {}).items():
             self.send_header(name, value)
         self.send_header("Content-Length", str(len(content)))
-        self.end_headers()
-        if self.command != "HEAD":
-            self.wfile.write(content)
+        with contextlib.suppress(ConnectionError):  # clients may go
+            self.end_headers()
+            if self.command != "HEAD":
+                self.wfile.write(content)
 
     def log_message(self, format: str, *args: object) -> None:
         pass

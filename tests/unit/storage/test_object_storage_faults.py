@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -12,26 +13,32 @@ from pathlib import Path
 import obstore
 import pytest
 
+from cluster.config.model_config import ModelConfig
 from cluster.core.errors import (
     AspiredError,
+    Cancelled,
     FailedPrecondition,
+    NotFound,
     PermissionDenied,
     ResourceExhausted,
     Unauthenticated,
     Unavailable,
 )
 from cluster.core.object_uri import ObjectUri
+from cluster.sources.file_system_storage_path_source import FileSystemStoragePathSource
 from cluster.storage.azure_storage import AzureStorage
 from cluster.storage.google_storage import GoogleStorage
 from cluster.storage.http_storage import HttpStorage
 from cluster.storage.object_storage import Patience
-from cluster.storage.storage import Storage
+from cluster.storage.storage import Storage, WritableStorage
 from tests.fakes.azure_server import azure_server
 from tests.fakes.object_servers import azure_environment, google_environment, make_azure_container, webdav_server
 from tests.fakes.s3_server import FaultyGate, S3Server
 
 HASTY = Patience(connect_timeout_s=0.5, read_timeout_s=0.5, retries=1)
 DATA = bytes(range(256)) * 20_000
+
+numbers = itertools.count()
 
 
 @dataclass
@@ -55,11 +62,12 @@ class Gated:
 def google(s3_server: S3Server, monkeypatch: pytest.MonkeyPatch) -> Iterator[Gated]:
     client = s3_server.client()
     client.create_bucket(Bucket="google")
-    client.put_object(Bucket="google", Key="m/1/data", Body=DATA)
+    prefix = f"{next(numbers)}/m"
+    client.put_object(Bucket="google", Key=f"{prefix}/1/data", Body=DATA)
     with FaultyGate(s3_server.port) as gate:
         for name, value in google_environment(gate.url).items():
             monkeypatch.setenv(name, value)
-        yield Gated(GoogleStorage(HASTY), "gs://google/m", gate)
+        yield Gated(GoogleStorage(HASTY), f"gs://google/{prefix}", gate)
 
 
 @pytest.fixture(scope="module")
@@ -74,9 +82,9 @@ def azure(azure_port: int, monkeypatch: pytest.MonkeyPatch) -> Iterator[Gated]:
     with FaultyGate(azure_port) as gate:
         for name, value in azure_environment(gate.port).items():
             monkeypatch.setenv(name, value)
-        storage = AzureStorage(HASTY)
-        obstore.put(storage.open(ObjectUri("models", "")), "m/1/data", DATA)
-        yield Gated(storage, "az://models/m", gate)
+        storage, prefix = AzureStorage(HASTY), f"{next(numbers)}/m"
+        obstore.put(storage.open(ObjectUri("models", "")), f"{prefix}/1/data", DATA)
+        yield Gated(storage, f"az://models/{prefix}", gate)
 
 
 @pytest.fixture
@@ -105,6 +113,58 @@ def test_what_a_store_answers_is_told_until_it_answers_well(gated: Gated, status
             look(gated.base_path)
     gated.gate.status = None
     assert gated.storage.children(gated.base_path) == ["1"]
+
+
+def test_a_source_keeps_what_it_has_said_while_a_store_is_down(gated: Gated) -> None:
+    source = FileSystemStoragePathSource([ModelConfig("m", gated.base_path)], gated.storage, settle_s=1.0)
+    assert source.poll("m", 0.0) is None  # no age is known, so it is watched first
+    emitted = source.poll("m", 1.5)
+    assert emitted is not None
+    assert [(version.id.version, version.path) for version in emitted] == [(1, gated.version)]
+    gated.gate.shut()
+    with pytest.raises(Unavailable):
+        source.poll("m", 3.0)
+    gated.gate.open()
+    assert source.poll("m", 4.5) == emitted
+
+
+@pytest.mark.parametrize("kind", ["google", "azure"])
+def test_an_upload_that_is_stopped_leaves_nothing(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    gated: Gated = request.getfixturevalue(kind)
+    assert isinstance(gated.storage, WritableStorage)
+    (tmp_path / "large").write_bytes(bytes(32 << 20))
+    told: list[int] = []
+
+    def sent(count: int) -> None:
+        told.append(count)
+        if sum(told) > 10 << 20:
+            raise Cancelled("enough")
+
+    with pytest.raises(Cancelled, match="enough"):
+        gated.storage.upload(tmp_path / "large", gated.storage.join(gated.base_path, "2/large"), sent)
+    with pytest.raises(NotFound):
+        gated.storage.tree(gated.storage.join(gated.base_path, "2"))
+
+
+@pytest.mark.parametrize("kind", ["google", "azure"])
+def test_an_upload_into_a_store_that_fails_is_told_and_done_again(
+    kind: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    gated: Gated = request.getfixturevalue(kind)
+    assert isinstance(gated.storage, WritableStorage)
+    path = gated.storage.join(gated.base_path, "2/data")
+    (tmp_path / "data").write_bytes(DATA * 3)
+    gated.gate.status = 500
+    for write in (
+        lambda: gated.storage.upload(tmp_path / "data", path, lambda _: None),
+        lambda: gated.storage.write(path, b"x"),
+        lambda: gated.storage.delete(gated.version, ["data"]),
+    ):
+        with pytest.raises(Unavailable, match="answered HTTP 500"):
+            write()
+    gated.gate.status = None
+    gated.storage.upload(tmp_path / "data", path, lambda _: None)
+    assert gated.storage.read(path) == DATA * 3
 
 
 @pytest.mark.parametrize("kind", ["google", "azure"])
