@@ -22,10 +22,10 @@ from cluster.config.model_settings import (
     WarmupSettings,
 )
 from cluster.config.platform_names import known_platforms
-from cluster.core.errors import ConfigError, InvalidArgument
+from cluster.core.errors import ConfigError
+from cluster.core.object_uri import object_path_problem
 from cluster.core.request_logging import RequestLogging
 from cluster.core.resources import GpuUse, ResourceRequest
-from cluster.core.s3_uri import is_s3_uri, parse_s3_uri
 
 _INT64_MAX = 2**63 - 1
 _SIZE = re.compile(r"(?P<number>[0-9]{1,15}(\.[0-9]{1,3})?) ?(?P<unit>[kKMGT]i?B)")
@@ -289,14 +289,12 @@ class ModelFields(_Fields):
     @field_validator("base_path")
     @classmethod
     def _absolute(cls, value: str) -> str:
+        if problem := object_path_problem(value):
+            raise _refusal(problem)
         try:
-            if is_s3_uri(value):
-                parse_s3_uri(value)
             ModelConfig("model", value)
         except ConfigError:
             raise _refusal("expected an absolute path or a URI, as in /models/my_model") from None
-        except InvalidArgument as error:
-            raise _refusal(error.message) from None
         return value
 
     @field_validator("platform")

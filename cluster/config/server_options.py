@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from cluster.config.flag import Group, declared_flags, flag
 from cluster.config.log_options import LogOptions
 from cluster.config.names import SERVER_NAME
-from cluster.core.errors import ConfigError, InvalidArgument
-from cluster.core.s3_uri import is_s3_uri, parse_s3_uri
+from cluster.core.errors import ConfigError
+from cluster.core.object_uri import object_path_problem
 
 _INT32_MAX = 2**31 - 1
 _MEBIBYTE = 1 << 20
@@ -40,8 +40,8 @@ class ServerOptions:
     model_config_file: str = flag(
         "",
         Group.MODELS,
-        "Several models: a text file with a ModelServerConfig, or a native config (*.yaml), which says more of each; a path or a "
-        "URI (s3://bucket/models.yaml). Wins over --model_name and --model_base_path.",
+        "Several models: a text file with a ModelServerConfig, or a native config (*.yaml), which says more of each; a path or "
+        "a URI (s3://bucket/models.yaml). Wins over --model_name and --model_base_path.",
         metavar="FILE",
     )
     model_config_file_poll_wait_seconds: int = flag(
@@ -445,11 +445,8 @@ class ServerOptions:
                 f"--model_repository={self.model_repository}: expected an absolute path or a URI; "
                 f"did you mean --model_repository={os.path.abspath(self.model_repository)}?"
             )
-        if is_s3_uri(self.model_repository):
-            try:
-                parse_s3_uri(self.model_repository)
-            except InvalidArgument as error:
-                raise ConfigError(f"--model_repository: {error.message}") from error
+        if problem := object_path_problem(self.model_repository):
+            raise ConfigError(f"--model_repository: {problem}")
 
     def _check_listeners(self) -> None:
         if self.port == 0 and not self.grpc_socket_path:

@@ -26,10 +26,6 @@ class S3Uri:
         return f"{self.key}/" if self.key else ""
 
 
-def is_s3_uri(path: str) -> bool:
-    return path[: len(S3_SCHEME) + 3].lower() == f"{S3_SCHEME}://"
-
-
 def parse_s3_uri(path: str) -> S3Uri:
     """Raises InvalidArgument for what names no bucket that there could be; the message does not repeat credentials."""
     bucket, _, key = path[len(S3_SCHEME) + 3 :].partition("/")

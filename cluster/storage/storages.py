@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 from cluster.core.errors import Unimplemented
+from cluster.core.object_uri import AZURE_FILE_SYSTEM_SCHEMES, AZURE_SCHEME, GOOGLE_SCHEME, HTTP_SCHEMES, is_azure_url
 from cluster.core.s3_uri import S3_SCHEME
 from cluster.storage.local_storage import LocalStorage
 from cluster.storage.storage import Storage, StoredFile, Tree, WritableStorage
@@ -23,7 +24,31 @@ def _s3_storage() -> Storage:
     return S3Storage()
 
 
-SCHEMES: Mapping[str, Callable[[], Storage]] = {FILE_SCHEME: _local_storage, S3_SCHEME: _s3_storage}
+def _google_storage() -> Storage:
+    from cluster.storage.google_storage import GoogleStorage
+
+    return GoogleStorage()
+
+
+def _azure_storage() -> Storage:
+    from cluster.storage.azure_storage import AzureStorage
+
+    return AzureStorage()
+
+
+def _http_storage() -> Storage:
+    from cluster.storage.http_storage import HttpStorage
+
+    return HttpStorage()
+
+
+SCHEMES: Mapping[str, Callable[[], Storage]] = {
+    FILE_SCHEME: _local_storage,
+    S3_SCHEME: _s3_storage,
+    GOOGLE_SCHEME: _google_storage,
+    **dict.fromkeys((AZURE_SCHEME, *AZURE_FILE_SYSTEM_SCHEMES), _azure_storage),
+    **dict.fromkeys(HTTP_SCHEMES, _http_storage),
+}
 """What makes the storage of each scheme. Called when a path needs it, so that a server without a bucket imports no SDK."""
 
 
@@ -89,6 +114,8 @@ def unreadable(path: str, schemes: Collection[str] = SCHEMES) -> str:
 
 
 def scheme_of(path: str) -> str:
-    """`s3` of `s3://bucket/prefix`; `file` for a path without a scheme."""
+    """`s3` of `s3://bucket/prefix`; `file` for a path without a scheme. URLs of Azure count as `az`."""
     scheme, separator, _ = path.partition("://")
+    if is_azure_url(path):
+        return AZURE_SCHEME
     return scheme.lower() if separator else FILE_SCHEME

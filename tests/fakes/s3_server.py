@@ -15,6 +15,7 @@ from typing import Any
 
 START_TIMEOUT_S = 60.0
 _CHUNK_BYTES = 1 << 16
+_HEAR_OUT_S = 5.0
 _ERROR_BODY = "<?xml version='1.0'?><Error><Code>{}</Code><Message>ordered</Message></Error>"
 
 
@@ -185,6 +186,12 @@ class FaultyGate:
         writer.write(b"HTTP/1.1 %d Fault\r\nContent-Length: %d\r\nConnection: close\r\n\r\n" % (self.status or 500, len(body)))
         writer.write(body)
         await writer.drain()
+        # A connection that is broken off with bytes unread takes the answer with it.
+        writer.write_eof()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_HEAR_OUT_S):
+                while await reader.read(_CHUNK_BYTES):
+                    pass
 
 
 def s3_environment(url: str) -> dict[str, str]:

@@ -265,7 +265,7 @@ class TestConfigCheck:
         file = tmp_path / "models.yaml"
         file.write_text("models: [{name: m, base_path: 'hdfs://node/m'}]")
         outcome = run(["config", "check", str(file)])
-        problem = "model m: base_path: hdfs://node/m: no storage can read hdfs:// paths; there are file://"
+        problem = "model m: base_path: hdfs://node/m: no storage can read hdfs:// paths; there are "
         assert outcome.status == 2
         assert outcome.err.startswith(f"aspired: error: {file}: {problem}")
         assert len(outcome.err.splitlines()) == 1

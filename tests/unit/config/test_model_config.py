@@ -196,6 +196,10 @@ def test_a_file_with_nothing_set_lists_no_model(text: str) -> None:
             "Expected model m to have an absolute path or URI; got base_path()=m",
         ),
         ("name: 'm' model_platform: 'tensorflow'", "Expected model m to have an absolute path or URI; got base_path()="),
+        (
+            "name: 'm' base_path: 'https://host/m?token=x' model_platform: 'tensorflow'",
+            "model m: base_path: https://host/m: a base path has no query: leave out what follows the '?'",
+        ),
         ("base_path: '/m' model_platform: 'tensorflow'", "the model with base_path '/m' has no name: add name: 'my_model'"),
         (
             "name: 'm' base_path: '/m'",

@@ -307,6 +307,13 @@ def test_refuses_two_models_with_one_name_and_no_name() -> None:
     assert problems("models: [{name: '', base_path: /a}]") == ["models.yaml:1: models[0].name: expected text that is not empty"]
 
 
+def test_refuses_a_path_in_an_object_store_that_cannot_be_one_without_its_secrets() -> None:
+    assert problems("models: [{name: m, base_path: 'az://models/m?sig=SECRET'}]") == [
+        "models.yaml:1: models[0].base_path: az://models/m: a base path has no query: leave out what follows the '?'; "
+        "give a SAS token in AZURE_STORAGE_SAS_TOKEN"
+    ]
+
+
 @pytest.mark.parametrize("text", ["[]", "5"])
 def test_refuses_a_file_without_fields(text: str) -> None:
     assert problems(text) == ["models.yaml:1: the file: expected fields, each written name: value"]
