@@ -640,11 +640,11 @@ class AspiredVersionsState:
         elif found is None:
             self._out.append(_load(harness))
         elif found.phase is ObservedPhase.LOADING:
-            harness.version, harness.instruction_id, harness.placed = found.version, found.instruction_id, found.slots
+            harness.placed = found.slots
+            if (found.instruction_id, found.version.files) != (harness.instruction_id, harness.version.files):
+                self._out.append(_load(harness))  # the answer is to bear this id, and to be about these files
             if harness.cancelling:
                 self._out.append(CancelLoad(harness.id, harness.copy))
-            else:
-                self._files_changed(harness, self._newest(harness), now)
         elif found.phase is ObservedPhase.READY:
             harness.version = found.version
             self._loaded(Loaded(harness.id, harness.instruction_id, harness.copy))

@@ -13,7 +13,7 @@ from cluster.core.loader_harness import HarnessState
 from cluster.core.resources import Gpu, GpuUse, Node, ReplicaResources, ResourceRequest, Slot
 from cluster.core.servable_id import CopyId, ServableId
 from cluster.core.servable_state import PublicState
-from tests.fakes.driven_state import BROKEN, GIBIBYTE, NODE, DrivenState, found, version
+from tests.fakes.driven_state import BROKEN, CANCELLED, GIBIBYTE, NODE, DrivenState, found, version
 
 ONE = ServableId("m", 1)
 SLOT = Slot("node-a")
@@ -397,8 +397,18 @@ class TestRestartedManager:
         driven.aspire(1)
         driven.aspire(NEWER)
         assert [type(one) for one in driven.observe()] == [Load]
-        assert driven.observe(found(1, LOADING, instruction_id="c1-1")) == [CancelLoad(ONE)]
-        assert driven.handle(LoadFailed(ONE, "c1-1", BROKEN)) == [Load("c1-3", NEWER, (SLOT,), RESOURCES)]
+        assert driven.observe(found(1, LOADING, instruction_id="c1-1")) == [Load("c1-2", NEWER, (SLOT,), RESOURCES)]
+        assert driven.handle(LoadFailed(ONE, "c1-1", CANCELLED)) == []
+        assert driven.loaded(1) == []
+        assert driven.public() == AVAILABLE
+
+    def test_a_load_that_goes_by_an_older_id_is_asked_for_by_the_one_that_is_waited_for(self) -> None:
+        driven = overwritten()
+        (again,) = driven.observe(found(1), found(1, LOADING, instruction_id="c1-1", fingerprint="newer", copy=1))
+        assert again == Load("c1-2", NEWER, (SLOT,), RESOURCES, copy=1)
+        driven.aspire(1)
+        told = driven.observe(found(1), found(1, LOADING, instruction_id="c1-1", fingerprint="newer", copy=1))
+        assert told == [again, CancelLoad(ONE, 1)], "or the answer to the cancelling would not be known"
 
     def test_older_files_that_turn_up_ready_are_replaced(self) -> None:
         driven = DrivenState()
