@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 _MEBIBYTE = 1 << 20
@@ -43,7 +44,7 @@ class ProgressMeter:
         return FetchProgress(done, total, self._bytes_per_s or 0.0, trouble)
 
 
-def total_progress(parts: list[FetchProgress]) -> FetchProgress:
+def total_progress(parts: Sequence[FetchProgress]) -> FetchProgress:
     """What several nodes fetch, as one."""
     return FetchProgress(
         sum(part.bytes_done for part in parts),
