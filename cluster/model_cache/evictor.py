@@ -30,14 +30,22 @@ class Evictor:
         Raises ResourceExhausted when it does not fit without what is in use.
         """
         held = self._others(entry)
-        evicted_bytes = 0
-        wanted = shortage(size_bytes, self._room(entry, held)).wanted
-        if wanted > 0:
-            evicted_bytes = self._evict(held, wanted)
-            held = self._others(entry)
-        if shortage(size_bytes, self._room(entry, held)).needed > 0:
-            raise self._refusal(path, size_bytes, held)
-        return evicted_bytes
+        short = shortage(size_bytes, self._room(entry, held))
+        if short.wanted <= 0:
+            return 0
+        with contextlib.ExitStack() as stack:
+            idle: dict[HeldVersion, FileLock] = {}
+            for version in held:
+                lock = FileLock.try_exclusive(lock_path(self._directory, version.key))
+                if lock is not None:
+                    idle[version] = stack.enter_context(lock)
+            if short.needed > sum(version.size_bytes for version in idle):
+                raise self._refusal(path, size_bytes, [version for version in held if version not in idle])
+            chosen = evictions(idle, short.wanted)
+            for version in chosen:
+                logger.info("model cache: evicting %s, %d bytes", version.key, version.size_bytes)
+                self._remove(version.key, idle[version])
+        return sum(version.size_bytes for version in chosen)
 
     def _others(self, entry: CacheEntry) -> list[HeldVersion]:
         """What the cache holds besides. What is left of entries whose removers have died goes."""
@@ -60,20 +68,6 @@ class Evictor:
             free_bytes=disk.free + entry.allocated_bytes(),
             disk_bytes=disk.total,
         )
-
-    def _evict(self, held: Iterable[HeldVersion], wanted: int) -> int:
-        evicted_bytes = 0
-        with contextlib.ExitStack() as stack:
-            idle: dict[HeldVersion, FileLock] = {}
-            for version in held:
-                lock = FileLock.try_exclusive(lock_path(self._directory, version.key))
-                if lock is not None:
-                    idle[version] = stack.enter_context(lock)
-            for version in evictions(idle, wanted):
-                logger.info("model cache: evicting %s, %d bytes", version.key, version.size_bytes)
-                self._remove(version.key, idle[version])
-                evicted_bytes += version.size_bytes
-        return evicted_bytes
 
     def _remove(self, key: str, lock: FileLock) -> None:
         remove_entry(self._directory / key)
