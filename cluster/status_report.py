@@ -62,7 +62,7 @@ def _status(version: VersionStatus) -> str:
     said = f"{version.code}: {_one_line(version.message)}" if version.message else version.code
     if version.fetch is None:
         return said
-    fetching = f"fetching {FetchProgress(**version.fetch.model_dump())}"
+    fetching = f"fetching {_one_line(str(FetchProgress(**version.fetch.model_dump())))}"
     return fetching if version.code == "OK" else f"{fetching}; {said}"
 
 

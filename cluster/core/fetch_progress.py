@@ -11,7 +11,10 @@ _HALF_LIFE_S = 3.0
 
 @dataclass(frozen=True, slots=True)
 class FetchProgress:
-    """`bytes_done` of `bytes_total` are there, `bytes_per_s` come at present. `trouble`: why none come; empty while they do."""
+    """`bytes_done` of `bytes_total` are there, `bytes_per_s` come at present. `trouble`: why none come; empty while they do.
+
+    `bytes_total` 0: it is not known yet how large the version is.
+    """
 
     bytes_done: int
     bytes_total: int
@@ -19,6 +22,8 @@ class FetchProgress:
     trouble: str = ""
 
     def __str__(self) -> str:
+        if not self.bytes_total:
+            return self.trouble or "its listing"
         done, total = self.bytes_done / _MEBIBYTE, self.bytes_total / _MEBIBYTE
         places = 0 if total >= 10 else 1
         told = f"{done:.{places}f} of {total:.{places}f} MiB, {self.bytes_per_s / _MEBIBYTE:.{places}f} MiB/s"

@@ -46,10 +46,14 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FetchOptions:
-    """`threads` parts of `part_bytes` at most are under way at once. A fetch fails when no byte has come for `patience_s`."""
+    """`threads` parts of `part_bytes` at most are under way at once. A fetch fails when no byte has come for `patience_s`.
 
-    part_bytes: int = 16 << 20
-    threads: int = 8
+    From a server beside it, 4 to 16 threads and parts of 8 to 32 MB fetch alike; from afar, more threads hide the way there.
+    What is under way is lost when the process is killed.
+    """
+
+    part_bytes: int = 8 << 20
+    threads: int = 16
     patience_s: float = 60.0
 
 

@@ -24,9 +24,11 @@ logger = logging.getLogger(__name__)
 
 
 def default_directory() -> Path:
-    """Where this user's caches are, on this node."""
-    home = os.environ.get("XDG_CACHE_HOME") or str(Path.home() / ".cache")
-    return Path(home) / "aspired" / "models"
+    """Where this user's caches are, on this node. Raises FailedPrecondition for a user without a home."""
+    caches = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    if not os.path.isabs(caches):
+        raise FailedPrecondition("there is no home directory to keep fetched versions in: set --model_cache_dir")
+    return Path(caches) / "aspired" / "models"
 
 
 class CachedVersion:
@@ -35,13 +37,20 @@ class CachedVersion:
     `fetched_bytes` came over the wire for it and `evicted_bytes` had to go; both are 0 when it was there.
     """
 
-    def __init__(self, files: Path, lock: FileLock, fetched_bytes: int, evicted_bytes: int) -> None:
-        self.files = files
+    def __init__(self, entry: CacheEntry, lock: FileLock, fetched_bytes: int, evicted_bytes: int) -> None:
+        self.files = entry.files
         self.fetched_bytes = fetched_bytes
         self.evicted_bytes = evicted_bytes
         self._lock = lock
+        # Beside the load: a disk is slower than the page cache from which it reads.
+        self._sync = threading.Thread(target=_sync, args=(entry,), name="model cache sync", daemon=True)
+        if not entry.synced:
+            self._sync.start()
 
     def release(self) -> None:
+        """Waits until the files are on the disk, if they are on their way there."""
+        if self._sync.ident is not None:
+            self._sync.join()
         self._lock.release()
 
 
@@ -82,9 +91,7 @@ class ModelCache:
                         fetched_bytes += fetch.fetched_bytes
         except OSError as error:
             raise disk_error(error, self._directory, path, 0) from error
-        if not entry.synced:
-            threading.Thread(target=_sync, args=(entry,), name="model cache sync", daemon=True).start()
-        return CachedVersion(entry.files, using, fetched_bytes, evicted_bytes)
+        return CachedVersion(entry, using, fetched_bytes, evicted_bytes)
 
     def _carry_out(self, fetch: Fetch, entry: CacheEntry, path: str, tell: Tell) -> int:
         """How many bytes were evicted for it."""

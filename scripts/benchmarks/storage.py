@@ -10,6 +10,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import boto3
 from boto3.s3.transfer import TransferConfig, create_transfer_manager
@@ -40,7 +41,12 @@ VERSIONS: Mapping[str, Mapping[str, int]] = {
 """What is fetched: sizes by name. The one with checksums has a manifest, which Aspired holds the files to."""
 
 
-Fetch = Callable[[S3Storage, Tree, str, Path], Path]
+class Fetched(NamedTuple):
+    files: Path
+    release: Callable[[], None]
+
+
+Fetch = Callable[[S3Storage, Tree, str, Path], Fetched]
 
 
 def scenarios() -> list[Scenario]:
@@ -93,21 +99,23 @@ def _speed(fetch: Fetch, path: str, target: Path, checksums: Mapping[str, str]) 
     storage = S3Storage()
     tree = storage.tree(path)  # which also has the client made
     begun = time.perf_counter()
-    files = fetch(storage, tree, path, target)
+    fetched = fetch(storage, tree, path, target)
     took_s = time.perf_counter() - begun
+    fetched.release()
     for name, checksum in checksums.items():
-        with open(files / name, "rb") as file:
+        with open(fetched.files / name, "rb") as file:
             if hashlib.file_digest(file, "sha256").hexdigest() != checksum:
                 raise Internal(f"{name} has been fetched wrongly")
     shutil.rmtree(target)
     return tree.size_bytes / _MEGABYTE / took_s
 
 
-def _by_cache(storage: S3Storage, tree: Tree, path: str, target: Path) -> Path:
-    return ModelCache(target, storage).acquire(path, tree.fingerprint, lambda _: None).files
+def _by_cache(storage: S3Storage, tree: Tree, path: str, target: Path) -> Fetched:
+    cached = ModelCache(target, storage).acquire(path, tree.fingerprint, lambda _: None)
+    return Fetched(cached.files, cached.release)
 
 
-def _by_transfer_manager(storage: S3Storage, tree: Tree, path: str, target: Path) -> Path:
+def _by_transfer_manager(storage: S3Storage, tree: Tree, path: str, target: Path) -> Fetched:
     """All objects at once, with what boto3 sets by itself."""
     for file in tree.files:
         (target / file.name).parent.mkdir(parents=True, exist_ok=True)
@@ -117,7 +125,7 @@ def _by_transfer_manager(storage: S3Storage, tree: Tree, path: str, target: Path
         ]
         for transfer in transfers:
             transfer.result()
-    return target
+    return Fetched(target, lambda: None)
 
 
 @contextlib.contextmanager

@@ -28,10 +28,9 @@ class VersionFiles:
     """
 
     def __init__(self, version: AspiredVersion, storage: Storage, options: ModelCacheOptions, cells: MetricCells) -> None:
-        directory = Path(options.directory) if options.directory else default_directory()
         self._version = version
         self._storage = storage
-        self._cache = ModelCache(directory, storage, options.max_bytes)
+        self._options = options
         self._cells = cells
         self._cached: CachedVersion | None = None
 
@@ -49,7 +48,7 @@ class VersionFiles:
         name = self._version.id.name
         began = time.perf_counter()
         try:
-            cached = await asyncio.to_thread(self._cache.acquire, path, self._version.fingerprint, tell_loop)
+            cached = await asyncio.to_thread(self._cache().acquire, path, self._version.fingerprint, tell_loop)
         except AspiredError:
             self._cells.counter(catalog.MODEL_CACHE_LOOKUPS, name, "error").add()
             raise
@@ -64,6 +63,10 @@ class VersionFiles:
             self._cells.histogram(catalog.FETCH_SECONDS, name).observe(elapsed_s)
             self._cells.counter(catalog.MODEL_CACHE_EVICTED_BYTES).add(cached.evicted_bytes)
         return str(cached.files)
+
+    def _cache(self) -> ModelCache:
+        directory = Path(self._options.directory) if self._options.directory else default_directory()
+        return ModelCache(directory, self._storage, self._options.max_bytes)
 
     def named(self, status: Status) -> Status:
         """An error of the version with its own path in place of the cache's, which says nothing to anybody."""
