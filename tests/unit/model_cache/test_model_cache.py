@@ -11,6 +11,7 @@ import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -168,8 +169,10 @@ def test_a_part_that_is_cut_off_is_taken_up_where_it_ended(
 
 
 def test_a_store_that_stays_away_is_told_of_and_the_next_fetch_brings_only_the_rest(
-    cache: ModelCache, storage: RemoteStorage, version: str
+    directory: Path, storage: RemoteStorage, version: str
 ) -> None:
+    cache = ModelCache(directory, storage, options=replace(OPTIONS, patience_s=3.0))
+
     def away(name: str, position: int) -> None:
         if storage.all_read_bytes >= 20_000:
             raise Unavailable("nobody listens")

@@ -55,9 +55,9 @@ async def test_other_files_are_fetched_once_and_counted(path: str, tmp_path: Pat
     assert await VersionFiles(fetched, storage, options, cells).find(unheard) == first
     assert content(first) == content(path)
     assert heard[0].bytes_total == 1000
-    assert cells.counter(catalog.FETCHED_BYTES, "m").value() == 1000
-    assert cells.counter(catalog.MODEL_CACHE_LOOKUPS, "m", "fetch").value() == 1
-    assert cells.counter(catalog.MODEL_CACHE_LOOKUPS, "m", "hit").value() == 1
+    assert cells.counter(catalog.FETCHED_BYTES, "m").total == 1000
+    assert cells.counter(catalog.MODEL_CACHE_LOOKUPS, "m", "fetch").total == 1
+    assert cells.counter(catalog.MODEL_CACHE_LOOKUPS, "m", "hit").total == 1
 
 
 async def test_a_version_that_cannot_be_fetched_is_counted_and_told(path: str, tmp_path: Path) -> None:
@@ -65,7 +65,7 @@ async def test_a_version_that_cannot_be_fetched_is_counted_and_told(path: str, t
     options = ModelCacheOptions(str(tmp_path / "cache"))
     with pytest.raises(Aborted):
         await VersionFiles(version(path, "older"), RemoteStorage(), options, cells).find(unheard)
-    assert cells.counter(catalog.MODEL_CACHE_LOOKUPS, "m", "error").value() == 1
+    assert cells.counter(catalog.MODEL_CACHE_LOOKUPS, "m", "error").total == 1
 
 
 async def test_errors_of_the_version_name_its_own_path(path: str, tmp_path: Path) -> None:
