@@ -9,6 +9,7 @@ from cluster.core.errors import Code
 PASSING = frozenset(
     {
         Code.UNAVAILABLE,
+        Code.ABORTED,
         Code.DEADLINE_EXCEEDED,
         Code.RESOURCE_EXHAUSTED,
         Code.PERMISSION_DENIED,

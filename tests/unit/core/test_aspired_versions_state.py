@@ -241,7 +241,7 @@ class TestFailures:
         assert driven.aspire(1) == []
         assert driven.pass_time(1000.0) == []
 
-    @pytest.mark.parametrize("code", [Code.UNAVAILABLE, Code.RESOURCE_EXHAUSTED, Code.PERMISSION_DENIED, Code.UNAUTHENTICATED])
+    @pytest.mark.parametrize("code", [Code.UNAVAILABLE, Code.ABORTED, Code.RESOURCE_EXHAUSTED, Code.UNAUTHENTICATED])
     def test_what_lies_not_in_the_version_heals_by_itself_after_the_last_attempt(self, code: Code) -> None:
         driven = DrivenState(options=Options(max_num_load_retries=0, load_retry_interval_s=60.0))
         driven.aspire(1)
