@@ -70,7 +70,7 @@ class Patience:
         self.last, self.trouble = time.monotonic(), ""
 
     def pause(self, attempt: int, error: AspiredError) -> None:
-        """Waits before another try, longer each time and never as long as others do. Raises `error` when it is enough."""
+        """Waits before another try: longer each time, and not as long as other threads. Raises `error` when it is enough."""
         pause_s = min(_LONGEST_PAUSE_S, _FIRST_PAUSE_S * 2**attempt) * random.uniform(0.5, 1.0)
         if time.monotonic() + pause_s - self.last > self.limit_s or self.stopped.is_set():
             raise error

@@ -40,8 +40,9 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def server(exports: Path, state: Path, s3: S3Server, gate: FaultyGate, cache: Path) -> Iterator[AspiredServer]:
-    """A server that has nothing but a bucket and flags."""
+    """A server that has nothing but a bucket and flags; the way to the bucket is slow while it starts."""
     upload(s3, exports, 1)
+    gate.bytes_per_s = 4000.0
     with pytest.MonkeyPatch.context() as patch:
         for name, value in gate.environment.items():
             patch.setenv(name, value)
@@ -54,6 +55,7 @@ def server(exports: Path, state: Path, s3: S3Server, gate: FaultyGate, cache: Pa
         )
         try:
             server.wait_ready()
+            gate.bytes_per_s = None
             yield server
         finally:
             server.stop()
@@ -87,6 +89,11 @@ def fetching_process(cache: Path) -> int:
             if descriptor.readlink() == journal:
                 return int(descriptor.parts[2])
     raise AssertionError(f"no process has {journal} open")
+
+
+def test_the_start_says_what_is_fetched(server: AspiredServer) -> None:
+    assert "model half_plus_two version 1: fetching " in server.output
+    assert server.predict("half_plus_two", [2.0]) == (200, {"predictions": [2.0]})
 
 
 def test_a_version_slowly_uploaded_under_load_is_served_once_it_is_whole(
@@ -143,7 +150,7 @@ def test_a_replica_killed_while_it_fetches_goes_on_where_it_was(
         (ballast / str(number)).write_bytes(os.urandom(1 << 20))
     size_bytes = sum(path.stat().st_size for path in (exports / "6").rglob("*") if path.is_file())
     with Load().running(server, 2, 0) as load:
-        passed, gate.bytes_per_s = gate.passed, float(1 << 19)
+        passed, gate.bytes_per_s = gate.passed, float(1 << 17)
         upload(s3, exports, 6)
         wait_until(lambda: fetched_parts(cache) > 0, what="the first parts")
         fetch = version_status(server, 6)["fetch"]
