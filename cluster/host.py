@@ -19,7 +19,8 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -27,6 +28,8 @@ from cluster.config.log_options import configure_logging
 from cluster.config.names import NAMESPACE
 from cluster.config.server_config import ServerConfig
 from cluster.core.errors import AspiredError, Cancelled, Internal, Unavailable
+from cluster.core.fetch_progress import FetchProgress
+from cluster.core.servable_id import ServableId
 from cluster.core.stream_report import StreamReport
 from cluster.ports import HeldPorts, check_alts
 from cluster.server_record import ServerRecord, ServerRecords, process_started, state_directory
@@ -38,6 +41,7 @@ if TYPE_CHECKING:
     from cluster.server import Server
 
 CONNECT_TIMEOUT_S = 5.0
+_MEBIBYTE = 1 << 20
 
 logger = logging.getLogger(__name__)
 
@@ -168,7 +172,7 @@ def _open(server: Server, record: ServerRecord, pipes: HostPipes) -> None:
     for status in server.until_settled():
         if pipes.stopped:
             raise Cancelled("stopped before the server was ready")
-        for message in _news(status):
+        for message in chain(_news(status), _fetch_news(server.fetches())):
             if message not in told:
                 told.add(message)
                 pipes.tell("progress", message=message)
@@ -187,6 +191,16 @@ def _news(status: ControllerStatus) -> Iterator[str]:
         report = status.reports.get(stream, StreamReport())
         why = report.error or "; ".join(report.waiting)
         yield f"model {stream}: waiting for versions in {base_paths[stream]}" + (f" ({why})" if why else "")
+
+
+def _fetch_news(fetches: Mapping[ServableId, FetchProgress]) -> Iterator[str]:
+    """That a version is fetched and what keeps it; how far that is, is for `aspired status`."""
+    for servable, fetch in fetches.items():
+        model = f"model {servable.name} version {servable.version}"
+        if fetch.bytes_total:
+            yield f"{model}: fetching {fetch.bytes_total / _MEBIBYTE:.1f} MiB"
+        if fetch.trouble:
+            yield f"{model}: fetching: {fetch.trouble}"
 
 
 @contextlib.contextmanager

@@ -11,7 +11,9 @@ import logging
 import math
 import os
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -33,12 +35,14 @@ from cluster.config.server_options import ServerOptions
 from cluster.core.acknowledgements import FrontendReport
 from cluster.core.aspired_versions_state import Options
 from cluster.core.errors import AlreadyExists, NotFound, Unavailable
+from cluster.core.fetch_progress import FetchProgress, total_progress
 from cluster.core.replica_report import ReplicaPhase, ReplicaReport
 from cluster.core.resource_ledger import Totals
+from cluster.core.servable_id import ServableId
 from cluster.core.servable_state import ServableState
 from cluster.core.stream_report import StreamReport
 from cluster.server_record import ServerRecord
-from cluster.server_status import ModelStatus, NodeStatus, ResourceTotals, ServerStatus, VersionStatus
+from cluster.server_status import FetchStatus, ModelStatus, NodeStatus, ResourceTotals, ServerStatus, VersionStatus
 from cluster.sources.file_system_storage_path_source import FileSystemStoragePathSource
 from cluster.sources.model_repository import ModelRepository
 from cluster.storage.storages import Storages
@@ -132,6 +136,7 @@ class Server:
             warmup_options(options),
             per_version_batching=options.enable_per_model_batching_parameters,
             lanes=LaneOptions(options.direct_lanes, across_nodes=options.ray_address != "local"),
+            cache=options.model_cache_options,
             logs=options.log_options,
             fork_server=fork_server,
         )
@@ -222,6 +227,14 @@ class Server:
             self._check_frontends()
             if status.first_versions_settled:
                 return
+
+    def fetches(self) -> dict[ServableId, FetchProgress]:
+        """The versions that nodes are fetching."""
+        reports: Sequence[ReplicaReport] = self._call(self._manager, "replicas")
+        of_version = defaultdict(list)
+        for report in reports:
+            of_version[report.version.id].append(report)
+        return {servable: fetch for servable, mine in of_version.items() if (fetch := _fetch(mine)) is not None}
 
     def open_ports(self) -> None:
         """Lets every frontend accept; returns when all of them do. Raises Unavailable when one cannot get its ports."""
@@ -440,7 +453,14 @@ def _version(state: ServableState, controller: ControllerStatus, replicas: Seque
         nodes=tuple(sorted({slot.node_id for slot in placement.slots})) if placement else (),
         attempts=placement.attempts if placement else 0,
         caller_thread_signatures=tuple(sorted(frozenset().union(*(report.caller_thread_signatures for report in mine)))),
+        fetch=FetchStatus(**asdict(fetch)) if (fetch := _fetch(mine)) is not None else None,
     )
+
+
+def _fetch(reports: Sequence[ReplicaReport]) -> FetchProgress | None:
+    """What the nodes of a version fetch; the replicas of one node wait for the same bytes."""
+    by_node = {report.node_id: report.fetch for report in reports if report.fetch is not None}
+    return total_progress(tuple(by_node.values())) if by_node else None
 
 
 def _totals(totals: Totals) -> ResourceTotals:

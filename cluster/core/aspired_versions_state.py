@@ -7,7 +7,7 @@ Pure: events in, instructions out, the time passed in (TF Serving: `core/aspired
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
@@ -39,7 +39,7 @@ from cluster.core.resource_estimate import replica_resources
 from cluster.core.resource_ledger import ResourceLedger
 from cluster.core.resource_preserving_policy import ResourcePreservingPolicy
 from cluster.core.resources import GpuUse, Node, ReplicaResources, Slot
-from cluster.core.retrier import Retrier
+from cluster.core.retrier import PASSING, Retrier
 from cluster.core.servable_id import CopyId, ServableId
 from cluster.core.servable_state import ServableState
 from cluster.core.servable_stream import Ending, ServableStream
@@ -143,7 +143,8 @@ class AspiredVersionsState:
 
     def next_wakeup(self, now: float) -> float | None:
         """When TimePassed will next do something; None when only events can."""
-        return min((harness.due for harness in self._in_state[_S.LOAD_REQUESTED].values() if harness.due > now), default=None)
+        waiting = chain(self._in_state[_S.LOAD_REQUESTED].values(), self._healing())
+        return min((harness.due for harness in waiting if harness.due > now), default=None)
 
     # -- what is kept across restarts
 
@@ -311,6 +312,8 @@ class AspiredVersionsState:
             due = self._retrier.next_attempt(harness.attempts, now)
             if due is None:
                 self._move(harness, _S.ERROR)
+                healing = self._retrier.healing_attempt(event.status.code, now)
+                harness.heals, harness.due = healing is not None, healing or now
             else:
                 harness.due = due
                 self._move(harness, _S.LOAD_REQUESTED)
@@ -364,6 +367,7 @@ class AspiredVersionsState:
         elif ending is not None and ending.stands_for(version):
             harness.attempts = ending.attempts
             self._fail(harness, ending.status, refused=ending.refused)
+            harness.heals = not ending.refused and ending.status.code in PASSING
         return harness
 
     def _add_beside(self, stream: ServableStream, version: AspiredVersion, copy: int, *, aspired: bool) -> LoaderHarness:
@@ -435,11 +439,11 @@ class AspiredVersionsState:
             self._fail(harness, harness.version.status)
 
     def _fail(self, harness: LoaderHarness, status: Status, refused: bool = False) -> None:
-        harness.status, harness.refused = status, refused
+        harness.status, harness.refused, harness.heals = status, refused, False
         self._move(harness, _S.ERROR)
 
     def _heal(self, harness: LoaderHarness) -> None:
-        harness.status, harness.attempts, harness.refused = Status(), 0, False
+        harness.status, harness.attempts, harness.refused, harness.heals = Status(), 0, False, False
         self._looked_for_room.pop(harness.copy_id, None)
         self._move(harness, _S.NEW)
 
@@ -447,6 +451,8 @@ class AspiredVersionsState:
 
     def _decide(self, now: float) -> None:
         """Lets the policies speak for every stream that has changed, then gives room to those that wait for it."""
+        for harness in [harness for harness in self._healing() if harness.due <= now]:
+            self._heal(harness)
         room = None
         while self._dirty or room != self._room:
             room = self._room
@@ -567,6 +573,9 @@ class AspiredVersionsState:
                 continue
             self._heal(harness)
             return
+
+    def _healing(self) -> Iterator[LoaderHarness]:
+        return (harness for harness in self._in_state[_S.ERROR].values() if harness.heals)
 
     def _place_misplaced(self) -> None:
         """Gives versions that are ready the slots that they should have; what cannot move or grow for lack of room waits."""

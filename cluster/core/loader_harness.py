@@ -49,7 +49,7 @@ TRANSITIONS: dict[tuple[HarnessState, HarnessState], str] = {
     (_S.UNLOADING, _S.DISABLED): "nothing of it runs any more",
     # Another try.
     (_S.LOADING, _S.LOAD_REQUESTED): "the attempt has ended and another one follows",
-    (_S.ERROR, _S.NEW): "healed: its files have changed, there is room for it now, or it was found running after all",
+    (_S.ERROR, _S.NEW): "healed: its files have changed, what it needs may be there now, or it was found running after all",
     # The end without a way down, and errors.
     (_S.NEW, _S.DISABLED): "aspired no longer, before anything was done",
     (_S.LOAD_REQUESTED, _S.DISABLED): "aspired no longer, while it waited for an attempt",
@@ -105,8 +105,8 @@ class LoaderHarness:
     `attempts` counts the loads begun since the files last changed; `due` is when the next may begin. `instruction_id` is
     that of the instruction under way. `slots` are reserved for it, `placed` is where the manager was last told, or found, to
     run it. `begun`: a load has been begun, so it is no longer at its START. `refused`: it is in error for lack of room.
-    `cancelling`: a CancelLoad is under way; with `starting_over` because its files or its nodes have changed, not because
-    nobody wants the version.
+    `heals`: it is in error for a reason that may pass, and begins anew when it is `due`. `cancelling`: a CancelLoad is under
+    way; with `starting_over` because its files or its nodes have changed, not because nobody wants the version.
     """
 
     version: AspiredVersion
@@ -122,6 +122,7 @@ class LoaderHarness:
     resources: ReplicaResources = ReplicaResources()
     begun: bool = False
     refused: bool = False
+    heals: bool = False
     cancelling: bool = False
     starting_over: bool = False
     story: deque[str] = field(default_factory=lambda: deque(maxlen=STORY_LENGTH))

@@ -109,6 +109,22 @@ SOURCE_ERROR_SECONDS = _gauge(
     "model_name",
     help="For how long a base path could not be read; 0 while it can be.",
 )
+FETCHED_BYTES = _counter("aspired_fetched_bytes_total", "model_name", help="Bytes of versions that nodes have fetched.")
+FETCH_SECONDS = _histogram(
+    "aspired_fetch_duration_seconds",
+    _SECONDS,
+    "model_name",
+    help="From asking a node's cache for a version until it is fetched.",
+)
+MODEL_CACHE_LOOKUPS = _counter(
+    "aspired_model_cache_lookups_total",
+    "model_name",
+    "outcome",
+    help="Replicas that asked their node's cache for their version: hit, fetch or error.",
+)
+MODEL_CACHE_EVICTED_BYTES = _counter(
+    "aspired_model_cache_evicted_bytes_total", help="Bytes that left nodes' caches so that other versions fit."
+)
 RESOURCE_CAPACITY = _gauge("aspired_resource_capacity", "resource", help="What the nodes have; bytes for memory.")
 RESOURCE_RESERVED = _gauge("aspired_resource_reserved", "resource", help="What loaded versions hold of it.")
 

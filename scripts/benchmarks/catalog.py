@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from scripts.benchmarks import compute_bound, footprint, large_requests, neighbours, overload, small_requests, stages
+from scripts.benchmarks import compute_bound, footprint, large_requests, neighbours, overload, small_requests, stages, storage
 from scripts.benchmarks.scenario import Scenario
 
 
@@ -15,4 +15,5 @@ def scenarios() -> list[Scenario]:
         *compute_bound.scenarios(),
         *neighbours.scenarios(),
         *footprint.scenarios(),
+        *storage.scenarios(),
     ]

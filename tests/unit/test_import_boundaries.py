@@ -28,6 +28,7 @@ MAY_IMPORT: dict[str, tuple[str, ...] | None] = {
     "cluster.protos": (),
     "cluster.config": (*CORE, "cluster.protos"),
     "cluster.storage": CORE,
+    "cluster.model_cache": (*CORE, "cluster.storage"),
     "cluster.sources": (*CONFIG, "cluster.storage"),
     "cluster.actors": (*CONFIG, "cluster.sources"),
     "cluster.publishing": (*CORE, "cluster.protos", "cluster.storage"),
@@ -55,6 +56,7 @@ MAY_IMPORT: dict[str, tuple[str, ...] | None] = {
         "servables.frontend",
         "cluster.actors",
         "cluster.storage",
+        "cluster.model_cache",
     ),
     "cluster": None,  # the composition root and the command line
 }
@@ -79,6 +81,9 @@ NEVER_IMPORTS: dict[str, tuple[str, ...]] = {
     "cluster.protos": (*HEAVY, "grpc", "asyncio"),
     "cluster.config": (*HEAVY, "grpc", "asyncio"),
     "cluster.storage": (*HEAVY, "grpc", "asyncio"),
+    "cluster.model_cache": (*HEAVY, "grpc", "asyncio"),
+    "cluster.model_cache.part": ACTING,
+    "cluster.model_cache.eviction": ACTING,
     "cluster.publishing": HEAVY,
     "cluster.sources": (*HEAVY, "grpc", "asyncio"),
     "cluster.client": HEAVY,
@@ -110,6 +115,7 @@ NEVER_LOADS: dict[str, tuple[str, ...]] = {
     "cluster.protos": (*HEAVY, "grpc"),
     "cluster.config": (*HEAVY, "grpc"),
     "cluster.storage": (*HEAVY, "grpc"),
+    "cluster.model_cache": (*HEAVY, "grpc"),
     "cluster.sources": (*HEAVY, "grpc"),
     "cluster.client": HEAVY,
     "cluster.bench": HEAVY,

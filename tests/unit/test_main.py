@@ -15,7 +15,7 @@ from cluster.config.native_config import parse_native_config
 from cluster.config.server_config import ServerConfig
 from cluster.core.errors import FailedPrecondition, Unavailable
 from cluster.main import main
-from cluster.server_status import ModelStatus, NodeStatus, ResourceTotals, ServerStatus, VersionStatus
+from cluster.server_status import FetchStatus, ModelStatus, NodeStatus, ResourceTotals, ServerStatus, VersionStatus
 from cluster.terminal import Terminal
 
 NODE = NodeStatus(node_id="a1b2c3d4e5f6", address="10.0.0.1", alive=True, frontends=1, gpus=2)
@@ -190,6 +190,25 @@ class TestStatus:
             "\n"
             "Reserved: 1.5 of 8 CPUs, 3.0 of 32.0 GiB of memory, 1 of 2 GPUs, 6.0 of 48.0 GiB of GPU memory\n"
         )
+
+    @pytest.mark.parametrize(
+        ("told", "fetch", "shown"),
+        [
+            ({}, FetchStatus(bytes_done=120 << 20, bytes_total=512 << 20, bytes_per_s=84 << 20), "120 of 512 MiB, 84 MiB/s"),
+            ({}, FetchStatus(bytes_done=0, bytes_total=0, trouble="no route\nto s3://m"), "no route to s3://m"),
+            (
+                {"code": "UNAVAILABLE", "message": "it was away"},
+                FetchStatus(bytes_done=1 << 20, bytes_total=2 << 20),
+                "1.0 of 2.0 MiB, 0.0 MiB/s; UNAVAILABLE: it was away",
+            ),
+        ],
+    )
+    def test_shows_how_far_a_version_is_fetched(self, told: dict[str, str], fetch: FetchStatus, shown: str) -> None:
+        version = VersionStatus(version=1, state="LOADING", fetch=fetch, **told)
+        model = ModelStatus(name="m", base_path="s3://models/m", versions=(version,))
+        outcome = run(["status"], FakeLauncher([SERVER.model_copy(update={"models": (model,)})]))
+        (row,) = [line for line in outcome.out.splitlines() if line.startswith("m ")]
+        assert row.endswith(f"  fetching {shown}")
 
     def test_shows_a_coloured_table_on_a_terminal(self, monkeypatch: pytest.MonkeyPatch) -> None:
         for name, value in (("TERM", "xterm-256color"), ("COLUMNS", "120")):

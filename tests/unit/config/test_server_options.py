@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import pickle
 from typing import Any
 
@@ -33,6 +34,11 @@ def made(**values: Any) -> ServerOptions:
             "Give --port=8500 or --grpc_socket_path=PATH.",
         ),
         ({"rest_api_port": 8500}, "--port and --rest_api_port are both 8500: gRPC and REST need a port each"),
+        (
+            {"model_cache_dir": "relative/cache"},
+            "--model_cache_dir=relative/cache: expected an absolute path, as it is meant on every node; did you mean "
+            f"--model_cache_dir={os.path.abspath('relative/cache')}?",
+        ),
         ({"host": ""}, "--host is empty: give an address of the nodes, or 0.0.0.0 for all of them"),
         (
             {"grpc_socket_path": "/tmp/s", "frontends_per_node": 2},

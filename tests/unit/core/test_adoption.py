@@ -7,7 +7,8 @@ from dataclasses import replace
 
 import pytest
 
-from cluster.core.errors import Code
+from cluster.core.aspired_versions_state import Options
+from cluster.core.errors import Code, Status
 from cluster.core.events import Loaded, LoadFailed, ObservedPhase, StopRequested, StreamOptions
 from cluster.core.instructions import CancelLoad, Load, Place, PublishStates, Quiesce, Unload
 from cluster.core.loader_harness import HarnessState
@@ -139,6 +140,12 @@ class TestCheckpoint:
         driven.aspire(version(1, fingerprint=""))
         driven.fail_for_good(1)
         assert [type(one) for one in self.restarted(driven).aspire(version(1, fingerprint=""))] == [Load]
+
+    def test_a_version_whose_last_failure_lay_not_in_it_is_tried_again(self) -> None:
+        driven = DrivenState(options=Options(max_num_load_retries=0))
+        driven.aspire(1)
+        driven.load_failed(1, Status(Code.UNAVAILABLE, "the bucket is away"))
+        assert [type(one) for one in self.restarted(driven).aspire(1)] == [Load]
 
     def test_it_is_taken_over_when_it_runs_after_all(self) -> None:
         driven = self.restarted(self.failed_for_good(), running=[found(1)])

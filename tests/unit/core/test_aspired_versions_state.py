@@ -241,6 +241,30 @@ class TestFailures:
         assert driven.aspire(1) == []
         assert driven.pass_time(1000.0) == []
 
+    @pytest.mark.parametrize("code", [Code.UNAVAILABLE, Code.ABORTED, Code.RESOURCE_EXHAUSTED, Code.UNAUTHENTICATED])
+    def test_what_lies_not_in_the_version_heals_by_itself_after_the_last_attempt(self, code: Code) -> None:
+        driven = DrivenState(options=Options(max_num_load_retries=0, load_retry_interval_s=60.0))
+        driven.aspire(1)
+        away = Status(code, "the bucket is away")
+        for _ in range(3):
+            driven.load_failed(1, away)
+            assert (driven.public()[1], driven.status(1)) == (PublicState.END, away)
+            assert driven.state.first_versions_settled()
+            assert driven.state.next_wakeup(driven.now) == driven.now + 60.0
+            assert driven.pass_time(59.9) == []
+            assert [type(one) for one in driven.pass_time(0.1)] == [Load]
+        driven.loaded(1)
+        assert (driven.public()[1], driven.status(1)) == (PublicState.AVAILABLE, Status())
+        assert driven.state.next_wakeup(driven.now) is None
+
+    def test_a_version_that_would_heal_by_itself_may_be_given_up(self) -> None:
+        driven = DrivenState(options=Options(max_num_load_retries=0, load_retry_interval_s=60.0))
+        driven.aspire(1)
+        driven.load_failed(1, Status(Code.UNAVAILABLE, "the bucket is away"))
+        driven.aspire()
+        assert driven.pass_time(1000.0) == []
+        assert driven.public()[1] is PublicState.END
+
     def test_without_an_interval_it_is_tried_again_at_once(self) -> None:
         driven = DrivenState(options=Options(load_retry_interval_s=-1.0))
         driven.aspire(1)
