@@ -76,7 +76,6 @@ def publish_export(
         files = transfer(
             export.files,
             reservation.upload,
-            export.size_bytes,
             lambda transferred: progress(PublishProgress(Step.UPLOADING, reservation.version, transferred)),
         )
         reservation.publish(
