@@ -10,7 +10,7 @@ from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import Protocol, TypeVar
 
-from cluster.core.errors import Cancelled, DeadlineExceeded, Unavailable
+from cluster.core.errors import Cancelled, DeadlineExceeded, ResourceExhausted, Unavailable
 
 THREADS = 8
 ATTEMPTS = 5
@@ -89,10 +89,10 @@ def transfer(
 
 
 def persistently(work: Callable[[], R], pause: Callable[[float], None] = time.sleep) -> R:
-    """What `work` returns, tried again with growing pauses while the storage cannot be reached or is too slow."""
+    """What `work` returns, tried again with growing pauses while the storage cannot be reached or asks for fewer requests."""
     for attempt in range(1, ATTEMPTS):
         try:
             return work()
-        except (Unavailable, DeadlineExceeded):
+        except (Unavailable, DeadlineExceeded, ResourceExhausted):
             pause(_FIRST_PAUSE_S * 2**attempt * random.uniform(0.5, 1.0))
     return work()
