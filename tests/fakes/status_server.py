@@ -55,7 +55,7 @@ def status_server() -> Iterator[StatusServer]:
 
     listener = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server = StatusServer(listener.server_address[1])
-    thread = threading.Thread(target=listener.serve_forever)
+    thread = threading.Thread(target=listener.serve_forever, args=(0.02,))
     thread.start()
     try:
         yield server
