@@ -73,8 +73,6 @@ def publish(
     from cluster.publishing_report import content_text, print_removal, print_signatures, publication_json
 
     terminal = shared.terminal
-    if server is None and model is not None:
-        raise ConfigError("--model is the name on the server that --wait names: add --wait=URL, or leave it out")
     annotated = _annotations(annotations)
     if dry_run:
         return _dry_run(terminal, export_dir, base_path, version, platform, as_json)

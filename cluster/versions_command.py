@@ -30,14 +30,12 @@ def versions(shared: HasTerminal, /, base_path: str, server: str | None, model: 
     What a publisher that died has left is removed with: aspired unpublish BASE_PATH VERSION
     """
     from cluster import client
-    from cluster.client.served_model import ServedModel
+    from cluster.client.served_model import served_model
     from cluster.publishing_report import print_versions, versions_json
 
     found = client.versions(base_path)
-    statuses = None
-    if server is not None:
-        with ServedModel(server, model or base_path.rstrip("/").rpartition("/")[2]) as served:
-            statuses = {status.version: status for status in served.statuses()}
+    with served_model(server, model, base_path) as asked:
+        statuses = {status.version: status for status in asked.statuses()} if asked else None
     if as_json:
         shared.terminal.write(versions_json(found, statuses))
     else:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from cluster.client.served_model import ServedModel
+from cluster.client.served_model import ServedModel, served_model
 from cluster.core.errors import AspiredError
 from cluster.publishing.catalog import list_versions
 from cluster.publishing.export import read_export
@@ -64,7 +64,7 @@ def publish(
     base_path = check_base_path(storages, str(base_path))
     export = read_export(export_dir, platform)
     report = progress or (lambda progress: None)
-    with _served_model(server, model, base_path) as served:
+    with served_model(server, model, base_path) as served:
         known = [status.version for status in served.statuses()] if served else []
         publication = publish_export(
             storages, export, base_path, version=version, known=known, annotations=annotations, progress=report
@@ -124,9 +124,9 @@ def unpublish(
     storages = Storages()
     base_path = absolute(base_path)
     storage = storages.writable(base_path)
-    with _served_model(server, model, base_path) as served_model:
+    with served_model(server, model, base_path) as asked:
         found = list_versions(storage, base_path)
-        served = served_model.served() if served_model else None
+        served = asked.served() if asked else None
         wanted = [versions] if isinstance(versions, int) else versions
         removal = plan_removal(found, wanted, served, datetime.now(UTC), force=force)
         if keep is not None:
@@ -152,15 +152,6 @@ def _whole(publication: Publication) -> TransferProgress:
 
 def _of(found: Sequence[PublishedVersion], removal: Removal) -> list[PublishedVersion]:
     return [version for number in removal.versions for version in found if version.version == number]
-
-
-@contextlib.contextmanager
-def _served_model(server: str | Sequence[str] | None, model: str | None, base_path: str) -> Iterator[ServedModel | None]:
-    if server is None:
-        yield None
-        return
-    with ServedModel(server, model or base_path.rpartition("/")[2]) as served:
-        yield served
 
 
 @contextlib.contextmanager

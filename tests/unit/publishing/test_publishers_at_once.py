@@ -18,7 +18,7 @@ from cluster.client import VersionState
 from cluster.config.model_config import ModelConfig
 from cluster.sources.file_system_storage_path_source import FileSystemStoragePathSource
 from cluster.storage.storages import Storages
-from tests.unit.publishing.conftest import Place
+from tests.fakes.base_path import Place
 
 ROOT = Path(__file__).parents[3]
 PUBLISHERS = 6

@@ -33,10 +33,10 @@ from cluster.sources.file_system_storage_path_source import FileSystemStoragePat
 from cluster.storage.s3_storage import S3Storage
 from cluster.storage.storages import Storages
 from cluster.storage.version_manifest import CLAIM_PREFIX, MANIFEST_NAME, parse_manifest
+from tests.fakes.base_path import Place
 from tests.fakes.exports import write_export
 from tests.fakes.s3_server import free_port
 from tests.fakes.status_server import StatusServer
-from tests.unit.publishing.conftest import Place
 
 
 def numbers(place: Place) -> list[int]:

@@ -16,9 +16,9 @@ from cluster.main import main
 from cluster.publishing_report import size_text
 from cluster.storage.version_manifest import CLAIM_PREFIX
 from cluster.terminal import Terminal
+from tests.fakes.base_path import Place
 from tests.fakes.exports import write_export
 from tests.fakes.status_server import StatusServer
-from tests.unit.publishing.conftest import Place
 
 SIGNATURES = (
     "SIGNATURE        TENSOR  NAME  TYPE   SHAPE\n"
@@ -117,7 +117,7 @@ class TestPublish:
         ("arguments", "status", "message"),
         [
             (["--annotate=commit"], 2, "--annotate=commit: expected KEY=VALUE, as in --annotate=accuracy=0.93"),
-            (["--model=m"], 2, "--model is the name on the server that --wait names: add --wait=URL, or leave it out"),
+            (["--model=m"], 1, "model m is a name on a server: name the server too, or leave it out"),
             (["--keep=0"], 2, "Invalid value for '--keep': 0 is not in the range x>=1."),
             (["--version=1"], 1, "{base}/1 exists already: leave the number out to get the next one"),
             (["--wait=here"], 1, ""),

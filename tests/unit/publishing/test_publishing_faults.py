@@ -17,9 +17,9 @@ from cluster.publishing.remover import remove_versions
 from cluster.storage.s3_storage import S3Storage
 from cluster.storage.storage import StoredFile
 from cluster.storage.storages import Storages
+from tests.fakes.base_path import Place
 from tests.fakes.exports import write_export
 from tests.fakes.s3_server import FaultyGate, S3Server
-from tests.unit.publishing.conftest import Place
 
 
 @pytest.fixture
