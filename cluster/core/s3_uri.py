@@ -35,7 +35,7 @@ def parse_s3_uri(path: str) -> S3Uri:
     bucket, _, key = path[len(S3_SCHEME) + 3 :].partition("/")
     if "@" in bucket:
         raise InvalidArgument(
-            "an s3:// path holds credentials: leave them out, and give them by the SDK's variables or profiles"
+            "an s3:// path holds credentials: leave them out, and give them by AWS_ACCESS_KEY_ID or AWS_PROFILE"
         )
     if not bucket:
         raise InvalidArgument(f"{path}: there is no bucket: expected s3://bucket/prefix")

@@ -28,7 +28,7 @@ from __future__ import annotations
 import logging
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from cluster.config.model_config import All, Latest, ModelConfig, Specific, VersionPolicy
@@ -112,7 +112,8 @@ class FileSystemStoragePathSource(Source):
     """Polls the base path of each model. What could not be read, or is not at rest, never takes a version away.
 
     `settle_s` holds for models whose settings say nothing else. `servable_versions_always_present`: a base path without
-    versions is an error, and unloads nothing.
+    versions is an error, and unloads nothing. `stopwatch` measures how long looks take, which where a storage is slow is long
+    enough to mistake for rest; without one they take no time.
     """
 
     def __init__(
@@ -121,11 +122,13 @@ class FileSystemStoragePathSource(Source):
         storage: Storage,
         *,
         settle_s: float = SETTLE_S,
+        stopwatch: Callable[[], float] = float,
         servable_versions_always_present: bool = False,
     ) -> None:
         self._streams = {model.name: _Stream(model) for model in models}
         self._storage = storage
         self._settle_s = settle_s
+        self._stopwatch = stopwatch
         self._always_present = servable_versions_always_present
 
     def streams(self) -> Sequence[str]:
@@ -136,10 +139,14 @@ class FileSystemStoragePathSource(Source):
         if known is None:
             raise NotFound(f"There is no stream {stream}")
         model = known.model
+        begun = self._stopwatch()
         paths, complaints = self._version_paths(model)
         self._complain(known, complaints)
         for version in known.sightings.keys() - paths.keys():
             del known.sightings[version]
+
+        def clock() -> float:
+            return now + self._stopwatch() - begun
 
         wanted, limit = _preference(model.version_policy, paths)
         usable: list[AspiredVersion] = []
@@ -150,7 +157,7 @@ class FileSystemStoragePathSource(Source):
             if len(usable) == limit:
                 break
             try:
-                aspired = self._look(known, version, paths[version], now)
+                aspired = self._look(known, version, paths[version], clock)
             except NotFound:  # deleted since the base path was read
                 known.sightings.pop(version, None)
                 incomplete = True
@@ -226,12 +233,12 @@ class FileSystemStoragePathSource(Source):
             logger.warning("%s", complaint)
         known.complaints = complaints
 
-    def _look(self, known: _Stream, version: int, path: str, now: float) -> AspiredVersion | None:
+    def _look(self, known: _Stream, version: int, path: str, clock: Callable[[], float]) -> AspiredVersion | None:
         """The version as it is to be emitted; None while it is not at rest. Raises NotFound when it is there no longer."""
         sighting = known.sightings.get(version)
         per_look_s = 0.0 if self._storage.local_path(path) is not None else LONGEST_REWALK_S
-        if sighting is None or not sighting.is_fresh(now, per_look_s):
-            sighting = known.sightings[version] = self._sight(sighting, path, now, self._settle(known))
+        if sighting is None or not sighting.is_fresh(clock(), per_look_s):
+            sighting = known.sightings[version] = self._sight(sighting, path, clock, self._settle(known))
         emitted = known.emitted.get(version)
         if not sighting.settled:
             return emitted
@@ -251,7 +258,8 @@ class FileSystemStoragePathSource(Source):
             return emitted
         return AspiredVersion(servable, path, status=sighting.found, platform=known.model.platform)
 
-    def _sight(self, before: _Sighting | None, path: str, now: float, settle_s: float) -> _Sighting:
+    def _sight(self, before: _Sighting | None, path: str, clock: Callable[[], float], settle_s: float) -> _Sighting:
+        begun = clock()
         found: Tree | Status
         whole, note = Completeness(), None
         try:
@@ -266,6 +274,7 @@ class FileSystemStoragePathSource(Source):
             if error.code in _OF_THE_STORE and self._storage.local_path(path) is None:
                 raise
             found = error.to_status()
+        now = clock()
         like = before is not None and before.is_like(found)
         if whole.lacks:
             return _Sighting(found, before.since if before and like else now, now, False, whole.lacks, note)
@@ -278,13 +287,13 @@ class FileSystemStoragePathSource(Source):
         if not like:
             changed = _changed(age_s, now, since=before.walked)
             return _Sighting(found, changed, now, settled=changed + settle_s <= now, note=note)
-        return _Sighting(found, before.since, now, before.settled or before.since + settle_s <= now, note=note)
+        return _Sighting(found, before.since, now, before.settled or before.since + settle_s <= begun, note=note)
 
     def _note(self, path: str, tree: Tree, before: _Note | None) -> _Note | None:
         """The manifest, or else a claim, if there is one; read when its tag is new."""
         manifest = next((file for file in tree.files if file.name == MANIFEST_NAME), None)
         file = manifest or claim_among(tree.files)
-        if file is None or (before is not None and before.file == file):
+        if file is None or (before is not None and before.file == file and before.says is not None):
             return before if file is not None else None
         where = self._storage.join(path, file.name)
         if file.size_bytes > MAX_READ_BYTES:

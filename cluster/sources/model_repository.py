@@ -39,8 +39,11 @@ class ModelRepository:
 
     def _holds_versions(self, name: str, unless: bool) -> bool:
         """`unless`: what to take it for when it has none, or cannot be read just now."""
+        path = self.storage.join(self.path, name)
+        if unless and self.storage.local_path(path) is None:
+            return True  # where a look is a request, being listed is enough
         try:
-            children = self.storage.children(self.storage.join(self.path, name))
+            children = self.storage.children(path)
         except (NotFound, FailedPrecondition):
             return False  # it has gone since, or is a file
         except AspiredError:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 
 from cluster.core.errors import Unimplemented
 from cluster.core.s3_uri import S3_SCHEME
@@ -75,9 +75,17 @@ class Storages(Storage):
     def _make(self, scheme: str, path: str) -> Storage:
         make = self._schemes.get(scheme)
         if make is None:
-            known = ", ".join(f"{name}://" for name in sorted(self._schemes))
-            raise Unimplemented(f"{path}: no storage can read {scheme}:// paths; there are {known}")
+            raise Unimplemented(unreadable(path, self._schemes))
         return make()
+
+
+def unreadable(path: str, schemes: Collection[str] = SCHEMES) -> str:
+    """Why no storage can read `path`, by its scheme; empty when one can."""
+    scheme = scheme_of(path)
+    if scheme in schemes:
+        return ""
+    known = ", ".join(f"{name}://" for name in sorted(schemes))
+    return f"{path}: no storage can read {scheme}:// paths; there are {known}"
 
 
 def scheme_of(path: str) -> str:

@@ -20,6 +20,7 @@ class FakeStorage(Storage):
         self._trees: dict[str, dict[str, Tree]] = {}
         self._errors: dict[str, AspiredError] = {}
         self._gates: dict[str, threading.Event] = {}
+        self._blocked: dict[str, int] = {}
         self._vanishing: set[str] = set()
         self._contents: dict[str, bytes] = {}
         self.walks: dict[str, int] = {}
@@ -68,6 +69,10 @@ class FakeStorage(Storage):
         """Looks at `path` hang until the event that is returned is set."""
         return self._gates.setdefault(path, threading.Event())
 
+    def waiting(self, path: str) -> int:
+        """How many looks at a blocked path hang now."""
+        return self._blocked.get(path, 0)
+
     def children(self, path: str) -> Sequence[str]:
         self._pass(path)
         self.listings[path] = self.listings.get(path, 0) + 1
@@ -108,6 +113,8 @@ class FakeStorage(Storage):
     def _pass(self, path: str) -> None:
         gate = self._gates.get(path)
         if gate is not None:
+            self._blocked[path] = self._blocked.get(path, 0) + 1
             gate.wait()
+            self._blocked[path] -= 1
         if path in self._errors:
             raise self._errors[path]

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import pytest
 from hypothesis import given
@@ -24,6 +24,7 @@ from cluster.sources.file_system_storage_path_source import FileSystemStoragePat
 from cluster.storage.storage import StoredFile, Tree
 from cluster.storage.version_manifest import CLAIM_PREFIX, MANIFEST_NAME, ManifestFile, VersionManifest
 from tests.fakes.fake_storage import FakeStorage
+from tests.fakes.manual_clock import ManualClock
 
 BASE = "/models/m"
 SETTLE_S = 1.5
@@ -544,6 +545,26 @@ def test_a_models_own_settle_time_wins(storage: FakeStorage) -> None:
     assert polled(source, 10) == {1: "whole"}
 
 
+def test_the_time_that_a_slow_look_takes_is_not_taken_for_rest(storage: FakeStorage) -> None:
+    """The base path takes 10 s to be listed at the first poll; the files are 1 s old when they are seen after that."""
+    clock = ManualClock()
+    storage.put(BASE, "1", age_s=1.0)
+    list_children = storage.children
+
+    def slowly(path: str) -> Sequence[str]:
+        clock.advance(10.0 if clock() == 0 else 0.0)
+        return list_children(path)
+
+    storage.children = slowly  # type: ignore[method-assign]
+    source = FileSystemStoragePathSource([ModelConfig("m", BASE)], storage, settle_s=SETTLE_S, stopwatch=clock)
+    assert polled(source, 0) is None
+    assert source.due("m", 0) == 10.5
+    clock.advance(0.4)
+    assert polled(source, clock()) is None
+    clock.advance(0.1)
+    assert polled(source, clock()) == {1: "whole"}
+
+
 class TestCost:
     def test_a_small_settled_tree_is_walked_at_every_poll(self, storage: FakeStorage) -> None:
         storage.put(BASE, "1", entries=20)
@@ -586,7 +607,7 @@ def test_nothing_that_has_just_changed_is_ever_emitted_and_all_converges(
             changed_at[present[child]] = now
             storage.put(BASE, child, fingerprint=present[child], age_s=0)
         for fingerprint in (polled(source, now) or {}).values():
-            assert now - changed_at[fingerprint] >= SETTLE_S
+            assert now - changed_at[fingerprint] >= SETTLE_S - 1e-9  # sums of floats
     source.poll("m", now + 20)
     wanted = {int(child): fingerprint for child, fingerprint in present.items()}
     match policy:
