@@ -17,7 +17,6 @@ from cluster.config.batching_parameters import BatchingParameters
 from cluster.config.model_config import ModelConfig, ModelServerConfig
 from cluster.config.server_config import ModelConfigFile, read_model_server_config
 from cluster.core.errors import Code, Status, Unavailable
-from cluster.core.events import Event, VersionsAspired
 from cluster.core.stream_report import StreamReport
 from cluster.sources.file_system_storage_path_source import FileSystemStoragePathSource
 from cluster.sources.model_repository import ModelRepository
@@ -25,37 +24,7 @@ from cluster.storage.local_storage import LocalStorage
 from cluster.storage.storage import Storage
 from tests.fakes.fake_actors import InMemoryCheckpointStore, LocalLink, started
 from tests.fakes.fake_storage import FakeStorage
-
-PATIENCE_S = 30.0
-
-
-class ListeningController:
-    def __init__(self) -> None:
-        self.lists: asyncio.Queue[tuple[str, list[int]]] = asyncio.Queue()
-        self.configs: asyncio.Queue[ModelServerConfig] = asyncio.Queue()
-        self.errors: asyncio.Queue[str] = asyncio.Queue()
-        self.reports: asyncio.Queue[tuple[str, StreamReport]] = asyncio.Queue()
-        self.refusal = Status()
-
-    async def handle(self, event: Event) -> None:
-        assert isinstance(event, VersionsAspired)
-        self.lists.put_nowait((event.stream, [version.id.version for version in event.versions]))
-
-    async def report_source(self, stream: str, report: StreamReport) -> None:
-        self.reports.put_nowait((stream, report))
-
-    async def report_models(self, error: str) -> None:
-        self.errors.put_nowait(error)
-
-    async def reload(self, models: ModelServerConfig) -> Status:
-        self.configs.put_nowait(models)
-        return self.refusal
-
-    async def list(self) -> tuple[str, list[int]]:
-        return await asyncio.wait_for(self.lists.get(), PATIENCE_S)
-
-    async def report(self) -> tuple[str, StreamReport]:
-        return await asyncio.wait_for(self.reports.get(), PATIENCE_S)
+from tests.fakes.listening_controller import PATIENCE_S, ListeningController
 
 
 def with_versions(directory: Path, name: str, versions: Sequence[int]) -> ModelConfig:
