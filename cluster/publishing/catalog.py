@@ -12,14 +12,10 @@ from cluster.core.errors import AspiredError, NotFound
 from cluster.publishing.claim import Claim, Purpose, parse_claim
 from cluster.publishing.published_version import PublishedVersion, VersionState, assess
 from cluster.publishing.transfer import THREADS, persistently
-from cluster.publishing.version_number import (
-    PUBLISHING_PREFIX,
-    UNPUBLISHING_PREFIX,
-    parse_version_name,
-    reserved_number,
-)
+from cluster.publishing.version_number import PUBLISHING_PREFIX, UNPUBLISHING_PREFIX, reserved_number
 from cluster.storage.storage import Storage
 from cluster.storage.version_manifest import MANIFEST_NAME, is_claim
+from cluster.storage.version_name import parse_version_name
 
 
 def list_versions(storage: Storage, base_path: str) -> tuple[PublishedVersion, ...]:

@@ -15,9 +15,10 @@ from cluster.publishing.claim import Claim, claim_name, owns
 from cluster.publishing.export import ExportFile
 from cluster.publishing.reservation import Reservation, sha256_of, unchanged
 from cluster.publishing.transfer import Moved, persistently
-from cluster.publishing.version_number import next_version, parse_version_name
+from cluster.publishing.version_number import next_version
 from cluster.storage.storage import WritableStorage
 from cluster.storage.version_manifest import MANIFEST_NAME, ManifestFile, VersionManifest, is_claim
+from cluster.storage.version_name import parse_version_name
 
 _ATTEMPTS = 40
 _LONGEST_PAUSE_S = 2.0

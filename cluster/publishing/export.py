@@ -10,8 +10,8 @@ from pathlib import Path
 
 from cluster.core.errors import FailedPrecondition, InvalidArgument, NotFound, PermissionDenied
 from cluster.publishing.saved_model import SAVED_MODEL_NAMES, check_saved_model
-from cluster.publishing.version_number import parse_version_name
 from cluster.storage.version_manifest import MANIFEST_NAME, is_claim, is_safe_name
+from cluster.storage.version_name import parse_version_name
 from servables.signatures import Signature
 
 TENSORFLOW = "tensorflow"

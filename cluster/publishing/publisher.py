@@ -19,9 +19,10 @@ from cluster.publishing.reservation import Reservation
 from cluster.publishing.retention import Removal
 from cluster.publishing.staged_version import stage_version
 from cluster.publishing.transfer import TransferProgress, transfer
-from cluster.publishing.version_number import check_version, next_version, parse_version_name
+from cluster.publishing.version_number import check_version, next_version
 from cluster.storage.storages import Storages
 from cluster.storage.version_manifest import VersionManifest
+from cluster.storage.version_name import parse_version_name
 from servables.signatures import Signature
 
 

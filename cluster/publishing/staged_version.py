@@ -23,8 +23,9 @@ from cluster.publishing.claim import Claim, claim_name
 from cluster.publishing.export import ExportFile
 from cluster.publishing.reservation import PIECE_BYTES, Reservation, unchanged
 from cluster.publishing.transfer import Moved
-from cluster.publishing.version_number import PUBLISHING_PREFIX, UNPUBLISHING_PREFIX, next_version, parse_version_name
+from cluster.publishing.version_number import PUBLISHING_PREFIX, UNPUBLISHING_PREFIX, next_version
 from cluster.storage.version_manifest import MANIFEST_NAME, ManifestFile, VersionManifest
+from cluster.storage.version_name import parse_version_name
 
 
 class StagedVersion(Reservation):

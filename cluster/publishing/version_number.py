@@ -10,8 +10,7 @@ import re
 from collections.abc import Iterable
 
 from cluster.core.errors import InvalidArgument, OutOfRange
-
-VERSION_MAX = 2**63 - 1
+from cluster.storage.version_name import VERSION_MAX, parse_version_name
 
 PUBLISHING_PREFIX = ".aspired-publishing-"
 """Begins the name of the directory in which a version is being written on a file system; its number follows."""
@@ -22,17 +21,8 @@ UNPUBLISHING_PREFIX = ".aspired-unpublishing-"
 UNPUBLISHED_PREFIX = "aspired_unpublished_"
 """Begins the name of an empty file in the base path, that says up to which number versions have been deleted."""
 
-_NAME = re.compile(r"\+?[0-9]{1,100}")
 _PREFIXES = "|".join(map(re.escape, (PUBLISHING_PREFIX, UNPUBLISHING_PREFIX, UNPUBLISHED_PREFIX)))
 _RESERVED = re.compile(f"(?:{_PREFIXES})([0-9]{{1,19}})(?:-.*)?")
-
-
-def parse_version_name(name: str) -> int | None:
-    """The number that a child of a base path stands for, as servers read it: `00000123` is 123. None for other names."""
-    if _NAME.fullmatch(name) is None:
-        return None
-    version = int(name)
-    return version if version <= VERSION_MAX else None
 
 
 def reserved_number(name: str) -> int | None:

@@ -3,7 +3,8 @@ from __future__ import annotations
 import pytest
 
 from cluster.core.errors import InvalidArgument, OutOfRange
-from cluster.publishing.version_number import VERSION_MAX, check_version, next_version, parse_version_name
+from cluster.publishing.version_number import check_version, next_version
+from cluster.storage.version_name import VERSION_MAX, parse_version_name
 
 
 @pytest.mark.parametrize(
