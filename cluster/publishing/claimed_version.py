@@ -54,7 +54,8 @@ class ClaimedVersion(Reservation):
     def withdraw(self) -> None:
         with contextlib.suppress(NotFound):
             names = [file.name for file in persistently(lambda: self._storage.tree(self.path)).files]
-            if self._claim in names:  # else they are another's
+            # Without our claim somebody has removed the version. What came since is ours, unless the number is another's now.
+            if self._claim in names or not any(name == MANIFEST_NAME or is_claim(name) for name in names):
                 delete_in_order(self._storage, self.path, names)
 
 

@@ -72,7 +72,7 @@ def publish_export(
     Whatever ends it before the version is there, an interrupt too, what was written is removed; a note on the exception says
     so, or what is left.
     """
-    reservation = _reserve(storages, base_path, version, known)
+    reservation = reserve(storages, base_path, version, known)
     try:
         files = transfer(
             export.files,
@@ -133,7 +133,8 @@ def utc_now() -> str:
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
-def _reserve(storages: Storages, base_path: str, version: int | None, known: Iterable[int]) -> Reservation:
+def reserve(storages: Storages, base_path: str, version: int | None, known: Iterable[int]) -> Reservation:
+    """Keeps `version`, or the next number, for this process, as the storage allows."""
     storage = storages.writable(base_path)
     claim = Claim(Purpose.PUBLISH, publisher_name(), utc_now())
     wanted = None if version is None else check_version(version)

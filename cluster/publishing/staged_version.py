@@ -24,7 +24,7 @@ from cluster.publishing.export import ExportFile
 from cluster.publishing.reservation import PIECE_BYTES, Reservation, unchanged
 from cluster.publishing.transfer import Moved
 from cluster.publishing.version_number import PUBLISHING_PREFIX, UNPUBLISHING_PREFIX, next_version
-from cluster.storage.version_manifest import MANIFEST_NAME, ManifestFile, VersionManifest
+from cluster.storage.version_manifest import MANIFEST_NAME, ManifestFile, VersionManifest, is_claim
 from cluster.storage.version_name import parse_version_name
 
 
@@ -40,6 +40,7 @@ class StagedVersion(Reservation):
     def upload(self, file: ExportFile, moved: Moved) -> ManifestFile:
         target = self._staging / file.name
         with file_errors(target), unchanged(file):
+            self._check_claim()
             target.parent.mkdir(parents=True, exist_ok=True)
             digest = hashlib.sha256()
             with open(file.path, "rb") as source, open(target, "wb") as copy:
@@ -53,11 +54,9 @@ class StagedVersion(Reservation):
 
     def publish(self, manifest: VersionManifest) -> None:
         with file_errors(self._staging):
+            self._check_claim()
             (self._staging / MANIFEST_NAME).write_bytes(manifest.to_json())
-            try:
-                self._claim.unlink()
-            except FileNotFoundError as error:
-                raise Aborted(f"{self._staging}: somebody has removed what was published; publish again") from error
+            self._claim.unlink()
             try:
                 self._staging.rename(self.path)
             except OSError as error:
@@ -67,8 +66,15 @@ class StagedVersion(Reservation):
                 raise
 
     def withdraw(self) -> None:
-        if self._claim.exists():  # else it is another's
-            remove_directory(self._staging, self.version)
+        with contextlib.suppress(FileNotFoundError):
+            # Without our claim somebody has removed the directory. What came since is ours, unless the number is another's now.
+            claims = [name for name in os.listdir(self._staging) if is_claim(name)]
+            if not claims or self._claim.name in claims:
+                remove_directory(self._staging, self.version)
+
+    def _check_claim(self) -> None:
+        if not self._claim.exists():
+            raise Aborted(f"{self._staging}: somebody has removed what was published; publish again")
 
 
 def stage_version(base_path: Path, claim: Claim, *, version: int | None = None, known: Iterable[int] = ()) -> StagedVersion:

@@ -27,12 +27,12 @@ from cluster.client import (
 from cluster.config.model_config import ModelConfig
 from cluster.publishing.claim import Claim, Purpose
 from cluster.publishing.export import read_export
-from cluster.publishing.publisher import publish_export
+from cluster.publishing.publisher import publish_export, reserve
 from cluster.publishing.remover import remove_versions
 from cluster.sources.file_system_storage_path_source import FileSystemStoragePathSource
 from cluster.storage.s3_storage import S3Storage
 from cluster.storage.storages import Storages
-from cluster.storage.version_manifest import CLAIM_PREFIX, MANIFEST_NAME, parse_manifest
+from cluster.storage.version_manifest import CLAIM_PREFIX, MANIFEST_NAME, VersionManifest, parse_manifest
 from tests.fakes.base_path import Place
 from tests.fakes.exports import write_export
 from tests.fakes.s3_server import free_port
@@ -100,14 +100,32 @@ class TestPublish:
             publish_export(Storages(), found, place.base_path)
         assert place.names() == set()
 
-    def test_somebody_who_removes_the_claim_ends_the_publication(self, place: Place, export: Path) -> None:
-        def remove(progress: PublishProgress) -> None:
-            if place.names():
-                client.unpublish(place.base_path, 1, force=True)
+    def test_who_removes_a_version_under_way_ends_its_publication(self, place: Place, export: Path) -> None:
+        files = read_export(export).files
+        reservation = reserve(Storages(), place.base_path, None, ())
+        told = [reservation.upload(file, lambda moved: None) for file in files[:2]]
+        client.unpublish(place.base_path, 1, force=True)
+        if place.local:  # an object store says nothing, and takes them
+            with pytest.raises(Aborted, match="somebody has removed"):
+                reservation.upload(files[2], lambda moved: None)
+        else:
+            told += [reservation.upload(file, lambda moved: None) for file in files[2:]]
+        with pytest.raises(Aborted, match="somebody has removed"):
+            reservation.publish(VersionManifest(tuple(told)))
+        reservation.withdraw()
+        assert place.names() == {"aspired_unpublished_1"}
 
-        with pytest.raises(client.AspiredError):
-            client.publish(export, place.base_path, progress=remove)
-        assert [name for name in place.names() if name.startswith(("1/", "."))] == []
+    def test_what_another_has_of_the_number_is_not_withdrawn(self, place: Place, export: Path) -> None:
+        files = read_export(export).files
+        sleeper = reserve(Storages(), place.base_path, 1, ())
+        client.unpublish(place.base_path, 1, force=True)
+        other = reserve(Storages(), place.base_path, 1, ())
+        other.publish(VersionManifest(tuple(other.upload(file, lambda moved: None) for file in files)))
+        with pytest.raises(Aborted, match="somebody has removed"):
+            sleeper.publish(VersionManifest(()))
+        sleeper.withdraw()
+        (version,) = client.versions(place.base_path)
+        assert (version.state, version.files) == (VersionState.PUBLISHED, 5)
 
     def test_nothing_is_written_for_an_export_that_is_refused(self, place: Place, tmp_path: Path) -> None:
         export = write_export(tmp_path / "bad")
@@ -127,7 +145,6 @@ class TestPublish:
 
 class TestReaders:
     def test_a_source_takes_what_is_published_and_nothing_that_is_not(self, place: Place, export: Path) -> None:
-        """By the source as it runs in servers, at the moments at which a poll may come."""
         seen: list[list[int]] = []
         source = FileSystemStoragePathSource([ModelConfig("m", place.base_path)], Storages(), settle_s=0.0)
 
@@ -136,8 +153,7 @@ class TestReaders:
 
         client.publish(export, place.base_path)
         client.publish(export, place.base_path, progress=lambda progress: seen.append(poll()))
-        if place.local:  # without claims, which the source of object stores knows
-            assert set(map(tuple, seen)) == {(1,)}
+        assert set(map(tuple, seen)) == {(1,)}
         assert poll() == [2]
 
 
