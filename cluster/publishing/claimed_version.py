@@ -13,6 +13,7 @@ from functools import partial
 from cluster.core.errors import Aborted, AlreadyExists, AspiredError, DataLoss, NotFound
 from cluster.publishing.claim import Claim, claim_name, owns
 from cluster.publishing.export import ExportFile
+from cluster.publishing.file_errors import file_errors
 from cluster.publishing.reservation import Reservation, sha256_of, unchanged
 from cluster.publishing.transfer import Moved, persistently
 from cluster.publishing.version_number import next_version
@@ -35,7 +36,7 @@ class ClaimedVersion(Reservation):
 
     def upload(self, file: ExportFile, moved: Moved) -> ManifestFile:
         # The file is read twice at the same time, so mostly from the system's cache.
-        with unchanged(file), ThreadPoolExecutor(1) as beside:
+        with file_errors(file.path), unchanged(file), ThreadPoolExecutor(1) as beside:
             sha256 = beside.submit(sha256_of, file.path)
             self._storage.upload(file.path, self._storage.join(self.path, file.name), moved)
             return ManifestFile(file.name, file.size_bytes, sha256.result())
@@ -47,7 +48,8 @@ class ClaimedVersion(Reservation):
         if missing := manifest.missing_from(sizes):
             raise DataLoss(f"{self.path}: {missing} after the upload; publish again")
         persistently(lambda: self._storage.write(self._storage.join(self.path, MANIFEST_NAME), manifest.to_json()))
-        # With its manifest the version is whole: what is left of the claim does no harm.
+        self.published = True
+        # What may be left of the claim does no harm beside the manifest.
         with contextlib.suppress(AspiredError):
             persistently(lambda: self._storage.delete(self.path, [self._claim]))
 

@@ -70,7 +70,7 @@ def publish_export(
     """Publishes under `version`, or under the next number above all that are there and all that are `known`.
 
     Whatever ends it before the version is there, an interrupt too, what was written is removed; a note on the exception says
-    so, or what is left.
+    so, or what is there.
     """
     reservation = reserve(storages, base_path, version, known)
     try:
@@ -145,12 +145,14 @@ def reserve(storages: Storages, base_path: str, version: int | None, known: Iter
 
 
 def _withdraw(reservation: Reservation, base_path: str) -> str:
-    """What has become of an unfinished version, for people."""
+    """What has become of a version that its publisher could not finish, for people."""
+    if reservation.published:
+        return f"Version {reservation.version} is published in {reservation.path}."
     try:
         reservation.withdraw()
     except (AspiredError, KeyboardInterrupt) as error:
         return (
-            f"What was written of version {reservation.version} is still there ({error or 'interrupted'}). No server loads it; "
-            f"remove it with: aspired unpublish {base_path} {reservation.version}"
+            f"What was written of version {reservation.version} is still there ({str(error) or 'interrupted'}); remove it "
+            f"with: aspired unpublish {base_path} {reservation.version}"
         )
     return f"What was written of version {reservation.version} has been removed."

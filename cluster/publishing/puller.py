@@ -12,8 +12,8 @@ from pathlib import Path
 
 from cluster.core.errors import AlreadyExists, DataLoss, FailedPrecondition, NotFound
 from cluster.publishing.catalog import list_versions, newest_whole
+from cluster.publishing.file_errors import file_errors
 from cluster.publishing.published_version import PublishedVersion
-from cluster.publishing.staged_version import file_errors
 from cluster.publishing.transfer import Moved, TransferProgress, persistently, transfer
 from cluster.storage.storage import Storage, StoredFile
 from cluster.storage.version_manifest import MANIFEST_NAME, VersionManifest, is_claim, is_safe_name, parse_manifest

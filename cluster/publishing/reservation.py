@@ -17,7 +17,7 @@ PIECE_BYTES = 1 << 20
 
 
 class Reservation(ABC):
-    """Nobody else gets `version`. Readers see nothing, or a claim, until `publish` has returned.
+    """Nobody else gets `version`. Readers see nothing, or a claim, until it is `published`.
 
     for file in export.files: reservation.upload(file, moved)   # from any thread
     reservation.publish(manifest)                               # or withdraw()
@@ -25,6 +25,7 @@ class Reservation(ABC):
 
     version: int
     path: str
+    published = False
 
     @abstractmethod
     def upload(self, file: ExportFile, moved: Moved) -> ManifestFile:

@@ -8,19 +8,13 @@ import hashlib
 import os
 import shutil
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
-from cluster.core.errors import (
-    Aborted,
-    AlreadyExists,
-    AspiredError,
-    FailedPrecondition,
-    PermissionDenied,
-    ResourceExhausted,
-)
+from cluster.core.errors import Aborted, AlreadyExists
 from cluster.publishing.claim import Claim, claim_name
 from cluster.publishing.export import ExportFile
+from cluster.publishing.file_errors import file_errors
 from cluster.publishing.reservation import PIECE_BYTES, Reservation, unchanged
 from cluster.publishing.transfer import Moved
 from cluster.publishing.version_number import PUBLISHING_PREFIX, UNPUBLISHING_PREFIX, next_version
@@ -64,6 +58,7 @@ class StagedVersion(Reservation):
                 if error.errno in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
                     raise AlreadyExists(f"{self.path} was made meanwhile by other means; publish again") from error
                 raise
+            self.published = True
 
     def withdraw(self) -> None:
         with contextlib.suppress(FileNotFoundError):
@@ -111,18 +106,6 @@ def remove_directory(directory: Path, version: int) -> None:
             hidden = directory.with_name(f"{UNPUBLISHING_PREFIX}{version}-{uuid.uuid4().hex}")
             directory.rename(hidden)
         shutil.rmtree(hidden)
-
-
-@contextlib.contextmanager
-def file_errors(path: Path) -> Iterator[None]:
-    """Turns what the operating system says of `path` into an AspiredError that is not tried again."""
-    try:
-        yield
-    except PermissionError as error:
-        raise PermissionDenied(f"{error.filename or path}: {error.strerror}") from error
-    except OSError as error:
-        kind: type[AspiredError] = ResourceExhausted if error.errno in (errno.ENOSPC, errno.EDQUOT) else FailedPrecondition
-        raise kind(f"{error.filename or path}: {error.strerror or error}") from error
 
 
 def _versions(base_path: Path) -> set[int | None]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from cluster import client
-from cluster.client import Unavailable, VersionState
+from cluster.client import FailedPrecondition, Unavailable, VersionState
 from cluster.publishing import transfer
 from cluster.publishing.export import read_export
 from cluster.publishing.publisher import publish_export
@@ -134,3 +134,22 @@ def test_a_deletion_that_breaks_off_leaves_nothing_that_looks_whole(s3_place: Pl
     assert left.state is VersionState.BEING_UNPUBLISHED
     client.unpublish(s3_place.base_path, 1)
     assert client.versions(s3_place.base_path) == ()
+
+
+def test_an_interrupt_that_comes_too_late_says_that_the_version_is_there(s3_place: Place, export: Path) -> None:
+    class Interrupted(S3Storage):
+        def delete(self, path: str, names: Iterable[str]) -> None:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt) as caught:
+        publish_export(storages_of(Interrupted()), read_export(export), s3_place.base_path)
+    assert caught.value.__notes__ == [f"Version 1 is published in {s3_place.base_path}/1."]
+    assert client.versions(s3_place.base_path)[0].state is VersionState.PUBLISHED
+
+
+def test_a_file_that_goes_while_it_is_published_is_named(place: Place, export: Path) -> None:
+    found = read_export(export)
+    (export / "saved_model.pb").unlink()
+    with pytest.raises(FailedPrecondition, match=r"saved_model\.pb: No such file or directory"):
+        publish_export(Storages(), found, place.base_path)
+    assert place.names() == set()
