@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +11,6 @@ from cluster.config.native_config import is_native, read_native_config
 from cluster.config.native_config_text import native_form
 from cluster.config.server_config import parse_model_config_file, read_config_text
 from cluster.core.errors import ConfigError
-from cluster.storage.storages import unreadable
 from cluster.terminal import Terminal
 
 _COLUMNS_OF_THEIR_OWN = ("name", "base_path", "platform", "version_policy", "version_labels")
@@ -43,16 +41,7 @@ def check_config_file(path: str) -> ConfigReport:
             models, errors = parse_model_config_file(text, path), ()
     except ConfigError as error:
         return ConfigReport(path, ModelServerConfig(), (error.message,))
-    warnings = tuple(_missing(path, model) for model in models.models if _is_missing(model))
-    unread = tuple(f"{path}: {problem}" for problem in unreadable_models(models))
-    return ConfigReport(path, models, (*errors, *unread), warnings)
-
-
-def unreadable_models(models: ModelServerConfig) -> Iterator[str]:
-    """A line for each model with a base path that no storage can read."""
-    for model in models.models:
-        if problem := unreadable(model.base_path):
-            yield f"model {model.name}: base_path: {problem}"
+    return ConfigReport(path, models, errors, tuple(_missing(path, model) for model in models.models if _is_missing(model)))
 
 
 def print_config_report(terminal: Terminal, report: ConfigReport) -> None:

@@ -27,7 +27,6 @@ from cluster.config.log_options import configure_logging
 from cluster.config.names import NAMESPACE
 from cluster.config.server_config import ServerConfig
 from cluster.core.errors import AspiredError, Cancelled, Internal, Unavailable
-from cluster.core.stream_report import StreamReport
 from cluster.ports import HeldPorts, check_alts
 from cluster.server_record import ServerRecord, ServerRecords, process_started, state_directory
 from servables.deployment.process_priority import may_raise_priority
@@ -184,8 +183,7 @@ def _news(status: ControllerStatus) -> Iterator[str]:
         yield status.models_error
     base_paths = {model.name: model.base_path for model in status.models.models}
     for stream in status.waiting:
-        report = status.reports.get(stream, StreamReport())
-        why = report.error or "; ".join(report.waiting)
+        why = status.source_errors.get(stream)
         yield f"model {stream}: waiting for versions in {base_paths[stream]}" + (f" ({why})" if why else "")
 
 

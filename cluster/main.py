@@ -22,17 +22,13 @@ from cluster.config.flags import Information, parse_flags
 from cluster.config.native_config import is_native
 from cluster.config.native_config_text import native_config_text
 from cluster.config.server_config import ServerConfig, parse_model_config_file, read_config_text, read_server_config
-from cluster.config_report import check_config_file, print_config_report, unreadable_models
+from cluster.config_report import check_config_file, print_config_report
 from cluster.core.errors import AspiredError, ConfigError, NotFound
-from cluster.publish_command import publish
-from cluster.pull_command import pull
+from cluster.publishing_commands import PUBLISHING_COMMANDS
 from cluster.serve_help import print_serve_help
 from cluster.server_status import ServerStatus
 from cluster.status_report import print_status
-from cluster.storage.storages import unreadable
 from cluster.terminal import Terminal
-from cluster.unpublish_command import unpublish
-from cluster.versions_command import versions
 
 
 class Launcher(Protocol):
@@ -145,13 +141,7 @@ def serve(commands: _Commands, flags: tuple[str, ...]) -> int:
         return 0
     if options is Information.VERSION:
         return _print_versions(commands.terminal)
-    config = read_server_config(options)
-    problems = [*unreadable_models(config.models)]
-    if options.model_repository and (problem := unreadable(options.model_repository)):
-        problems.append(f"--model_repository: {problem}")
-    if problems:
-        raise ConfigError(problems[0])
-    return commands.launcher().serve(config)
+    return commands.launcher().serve(read_server_config(options))
 
 
 @_aspired.command()
@@ -232,7 +222,7 @@ def version(commands: _Commands) -> int:
     return _print_versions(commands.terminal)
 
 
-for _command in (publish, versions, pull, unpublish, bench):
+for _command in (*PUBLISHING_COMMANDS, bench):
     _aspired.add_command(_command)
 
 

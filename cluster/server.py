@@ -12,7 +12,6 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +35,6 @@ from cluster.core.errors import AlreadyExists, NotFound, Unavailable
 from cluster.core.replica_report import ReplicaPhase, ReplicaReport
 from cluster.core.resource_ledger import Totals
 from cluster.core.servable_state import ServableState
-from cluster.core.stream_report import StreamReport
 from cluster.server_record import ServerRecord
 from cluster.server_status import ModelStatus, NodeStatus, ResourceTotals, ServerStatus, VersionStatus
 from cluster.sources.file_system_storage_path_source import FileSystemStoragePathSource
@@ -182,8 +180,6 @@ class Server:
         make_source = functools.partial(
             FileSystemStoragePathSource,
             storage=Storages(),
-            settle_s=options.version_settle_seconds,
-            stopwatch=time.monotonic,
             servable_versions_always_present=options.servable_versions_always_present,
         )
         _actor(SourceActor, source_name(self.name)).remote(
@@ -405,22 +401,15 @@ def _nodes(frontends: tuple[FrontendReport, ...], capacity: Any) -> tuple[NodeSt
 def _models(controller: ControllerStatus, replicas: Any) -> tuple[ModelStatus, ...]:
     base_paths = {model.name: model.base_path for model in controller.models.models}
     names = dict.fromkeys((*base_paths, *(state.id.name for state in controller.states)))
-    reports = {name: controller.reports.get(name, StreamReport()) for name in names}
     return tuple(
         ModelStatus(
             name=name,
             base_path=base_paths.get(name, ""),
-            source_error=reports[name].error,
-            source_error_since=_utc(reports[name].error_since) if reports[name].error else "",
-            waiting=reports[name].waiting,
+            source_error=controller.source_errors.get(name, ""),
             versions=tuple(_version(state, controller, replicas) for state in controller.states if state.id.name == name),
         )
         for name in names
     )
-
-
-def _utc(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
 
 
 def _version(state: ServableState, controller: ControllerStatus, replicas: Sequence[ReplicaReport]) -> VersionStatus:

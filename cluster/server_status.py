@@ -47,17 +47,11 @@ class VersionStatus(_Status):
 
 
 class ModelStatus(_Status):
-    """One model with its versions. `source_error` is why its base path could not be read at the last poll.
-
-    `source_error_since` (UTC in ISO 8601) is when that began. `waiting`: versions that are not loaded as they lie there, and
-    what for; a line for each.
-    """
+    """One model with its versions. `source_error` is why its base path could not be read at the last poll."""
 
     name: str
     base_path: str
     source_error: str = ""
-    source_error_since: str = ""
-    waiting: tuple[str, ...] = ()
     versions: tuple[VersionStatus, ...] = ()
 
 

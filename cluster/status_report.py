@@ -32,12 +32,9 @@ def _print_models(terminal: Terminal, status: ServerStatus) -> None:
     rows = []
     styles: list[str | None] = []
     for model in status.models:
-        if model.source_error or not (model.versions or model.waiting):
+        if model.source_error or not model.versions:
             rows.append(_source_row(model))
             styles.append("red" if model.source_error else "yellow")
-        for note in model.waiting:
-            rows.append((model.name, "-", "-", "-", "-", "-", _one_line(note)))
-            styles.append("yellow")
         for version in sorted(model.versions, key=lambda version: -version.version):
             rows.append(_version_row(model, version))
             styles.append("red" if version.code != "OK" else _STATE_STYLES.get(version.state))
@@ -45,8 +42,7 @@ def _print_models(terminal: Terminal, status: ServerStatus) -> None:
 
 
 def _source_row(model: ModelStatus) -> tuple[str, ...]:
-    since = f" (since {model.source_error_since})" if model.source_error_since else ""
-    return (model.name, "-", "-", "-", "-", "-", _one_line(model.source_error) + since or f"no versions in {model.base_path}")
+    return (model.name, "-", "-", "-", "-", "-", _one_line(model.source_error) or f"no versions in {model.base_path}")
 
 
 def _version_row(model: ModelStatus, version: VersionStatus) -> tuple[str, ...]:

@@ -37,7 +37,6 @@ from cluster.core.resource_ledger import Totals
 from cluster.core.resources import Slot
 from cluster.core.servable_id import ServableId
 from cluster.core.servable_state import PublicState, ServableState
-from cluster.core.stream_report import StreamReport
 
 IDLE_WAKEUP_S = 60.0
 """How long the controller sleeps when the state machine waits for nothing but events."""
@@ -59,15 +58,15 @@ class Placement:
 class ControllerStatus:
     """What `aspired status` and the start-up wait ask for.
 
-    `waiting`: configured streams that have no version yet. `models`: the config in force. `reports`: stream -> what its source
-    has to say beside its list. `models_error`: what is wrong with the config file or the repository that tells the models.
+    `waiting`: configured streams that have no version yet. `models`: the config in force. `source_errors`: stream -> why it
+    cannot be read. `models_error`: what is wrong with the config file or the repository that tells the models.
     """
 
     states: tuple[ServableState, ...]
     first_versions_settled: bool
     waiting: tuple[str, ...]
     models: ModelServerConfig
-    reports: Mapping[str, StreamReport]
+    source_errors: Mapping[str, str]
     models_error: str
     placements: Mapping[ServableId, Placement]
     capacity: Totals
@@ -117,7 +116,7 @@ class ControllerActor:
         self._store = store
         self._checkpoint_key = checkpoint_key
         self._checkpointed = b""
-        self._reports: dict[str, StreamReport] = {}
+        self._source_errors: dict[str, str] = {}
         self._models_error = ""
         self._heard: set[str] = set()
         self._restless_since: dict[str, float] = {}
@@ -137,21 +136,22 @@ class ControllerActor:
         """Takes one event from a source or from the manager; safe to repeat."""
         await self._observed.wait()
         if isinstance(event, VersionsAspired):
-            self._reports.pop(event.stream, None)
+            self._source_errors.pop(event.stream, None)
             self._restless_since.pop(event.stream, None)
             self._heard.add(event.stream)
         self._handle(event)
 
-    async def report_source(self, stream: str, report: StreamReport) -> None:
-        """What a source has to say of a stream beside its list.
+    async def report_source(self, stream: str, error: str) -> None:
+        """A source has looked at a stream and has no list: it cannot read it (`error`), or nothing there is at rest yet ("").
 
-        What is served of the stream stays. The next list from the source ends the report. The ports wait for files that are
+        What is served of the stream stays. The next list from the source ends the error. The ports wait for files that are
         coming to rest, unless they take too long about it.
         """
         self._heard.add(stream)
-        if not report.error and not report.listed:
+        if not error:
             self._restless_since.setdefault(stream, time.monotonic())
-        self._reports[stream] = report.after(self._reports.get(stream))
+        if error:
+            self._source_errors[stream] = error
         self._changed.notify()
 
     async def reload(self, models: ModelServerConfig) -> Status:
@@ -213,7 +213,7 @@ class ControllerActor:
             self._settled(),
             tuple(stream for stream in self._state.waiting_streams() if stream in self._heard),
             self._models,
-            dict(self._reports),
+            dict(self._source_errors),
             self._models_error,
             {
                 state.id: Placement(harness.slots, harness.attempts)
@@ -256,14 +256,11 @@ class ControllerActor:
         if any(state.state is PublicState.AVAILABLE for state in states):
             return ""
         errors = [f"{{{state.id} due to error: {state.status.message}}}" for state in states if not state.status.ok]
-        report = self._reports.get(stream, StreamReport())
-        why = report.error or "; ".join(report.waiting) or "no versions found under its base path"
+        why = self._source_errors.get(stream, "no versions found under its base path")
         return ", ".join(errors) or f"{{name: {stream} due to error: {why}}}"
 
     def _configure(self, models: ModelServerConfig) -> None:
         self._models = models
-        for stream in self._reports.keys() - _names(models):
-            del self._reports[stream]
         self._handle(StreamsConfigured({model.name: self._stream_options(model) for model in models.models}))
 
     def _stream_options(self, model: ModelConfig) -> StreamOptions:
@@ -330,14 +327,9 @@ class ControllerActor:
             f"controller {os.getpid()}",
             self._metrics.cells,
             report_to(self._manager),
-            lambda: self._metrics.refresh(ledger.capacity(), ledger.reserved(), self._unreadable_s()),
+            lambda: self._metrics.refresh(ledger.capacity(), ledger.reserved()),
         )
         await reporter.run()
-
-    def _unreadable_s(self) -> Mapping[str, float]:
-        """For how long each stream could not be read."""
-        reports = {stream: self._reports.get(stream, StreamReport()) for stream in _names(self._models)}
-        return {stream: time.time() - report.error_since if report.error else 0.0 for stream, report in reports.items()}
 
     def _handled_since(self, handled: int) -> bool:
         return self._handled != handled

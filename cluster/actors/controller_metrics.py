@@ -30,11 +30,8 @@ class ControllerMetrics:
                 self.cells.counter(catalog.TRANSITIONS, state.id.name, state.state.name).add()
         self.begin(states)
 
-    def refresh(self, capacity: Totals, reserved: Totals, unreadable_s: Mapping[str, float]) -> None:
-        """Sets the gauges. A model has one for every state, so that none AVAILABLE is something that can be asked for.
-
-        `unreadable_s`: for how long the base path of each model could not be read.
-        """
+    def refresh(self, capacity: Totals, reserved: Totals) -> None:
+        """Sets the gauges. A model has one for every state, so that none AVAILABLE is something that can be asked for."""
         versions = Counter((servable.name, state.name) for servable, state in self._states.items())
         names = {servable.name for servable in self._states}
         self.cells.set_gauges(
@@ -42,7 +39,6 @@ class ControllerMetrics:
         )
         self.cells.set_gauges(catalog.RESOURCE_CAPACITY, _levels(capacity))
         self.cells.set_gauges(catalog.RESOURCE_RESERVED, _levels(reserved))
-        self.cells.set_gauges(catalog.SOURCE_ERROR_SECONDS, {(model,): seconds for model, seconds in unreadable_s.items()})
 
 
 def _levels(totals: Totals) -> Mapping[tuple[str, ...], float]:

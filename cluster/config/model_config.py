@@ -11,9 +11,8 @@ from cluster import protos
 from cluster.config.model_settings import ModelSettings
 from cluster.config.platform_names import known_platforms
 from cluster.config.text_form import parse_text_form
-from cluster.core.errors import ConfigError, InvalidArgument
+from cluster.core.errors import ConfigError
 from cluster.core.request_logging import RequestLogging
-from cluster.core.s3_uri import is_s3_uri, parse_s3_uri
 
 _ABSOLUTE_OR_URI = re.compile(r"/|[A-Za-z][A-Za-z0-9+.-]*://")
 _VERSION_MAX = 2**63 - 1
@@ -72,11 +71,6 @@ class ModelConfig:
             raise ConfigError(f"the model with base_path {self.base_path!r} has no name: add name: 'my_model'")
         if not _ABSOLUTE_OR_URI.match(self.base_path):
             raise ConfigError(f"Expected model {self.name} to have an absolute path or URI; got base_path()={self.base_path}")
-        if is_s3_uri(self.base_path):
-            try:
-                parse_s3_uri(self.base_path)
-            except InvalidArgument as error:
-                raise ConfigError(f"model {self.name}: base_path: {error.message}") from error
 
 
 @dataclass(frozen=True, slots=True)

@@ -80,7 +80,6 @@ def _native_model(model: ModelConfig) -> dict[str, Any]:
         "base_path": model.base_path,
         "platform": model.platform,
         "version_policy": _native_policy(model.version_policy),
-        "version_settle_seconds": settings.settle_s,
         "version_labels": dict(model.version_labels),
         "request_logging": dataclasses.asdict(model.request_logging) if model.request_logging else None,
         "replicas": settings.replicas,

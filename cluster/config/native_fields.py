@@ -22,10 +22,9 @@ from cluster.config.model_settings import (
     WarmupSettings,
 )
 from cluster.config.platform_names import known_platforms
-from cluster.core.errors import ConfigError, InvalidArgument
+from cluster.core.errors import ConfigError
 from cluster.core.request_logging import RequestLogging
 from cluster.core.resources import GpuUse, ResourceRequest
-from cluster.core.s3_uri import is_s3_uri, parse_s3_uri
 
 _INT64_MAX = 2**63 - 1
 _SIZE = re.compile(r"(?P<number>[0-9]{1,15}(\.[0-9]{1,3})?) ?(?P<unit>[kKMGT]i?B)")
@@ -247,14 +246,6 @@ class ModelFields(_Fields):
     version_policy: VersionPolicyFields | None = _field(
         None, "Which of its versions are served.", default_text="`latest`: the largest number"
     )
-    version_settle_seconds: float | None = _field(
-        None,
-        "How long the files of a version without a manifest must have been still before it is loaded.",
-        unit="seconds",
-        default_text="--version_settle_seconds",
-        ge=0,
-        allow_inf_nan=False,
-    )
     version_labels: dict[str, VersionNumber] | None = _field(
         None, "Names for versions, to be used in requests: `{stable: 1, canary: 2}`.", default_text="no labels"
     )
@@ -290,13 +281,9 @@ class ModelFields(_Fields):
     @classmethod
     def _absolute(cls, value: str) -> str:
         try:
-            if is_s3_uri(value):
-                parse_s3_uri(value)
             ModelConfig("model", value)
         except ConfigError:
             raise _refusal("expected an absolute path or a URI, as in /models/my_model") from None
-        except InvalidArgument as error:
-            raise _refusal(error.message) from None
         return value
 
     @field_validator("platform")
@@ -323,7 +310,6 @@ class ModelFields(_Fields):
             resources=self.resources.request() if self.resources else ResourceRequest(),
             node_labels=tuple(sorted((self.node_labels or {}).items())),
             resource_preserving=self.version_transition == "resource_preserving",
-            settle_s=self.version_settle_seconds,
             serving=ServingSettings(
                 batching=self.batching.batching() if self.batching else None,
                 warmup=self.warmup.settings() if self.warmup else WarmupSettings(),

@@ -93,8 +93,6 @@ def _models(options: ServerOptions) -> ModelServerConfig:
     try:
         return ModelServerConfig((ModelConfig(options.model_name, options.model_base_path),))
     except ConfigError as error:
-        if "://" in options.model_base_path:
-            raise
         absolute = Path(options.model_base_path).absolute()
         raise ConfigError(f"{error.message}; did you mean --model_base_path={absolute}?") from error
 

@@ -13,8 +13,7 @@ from dataclasses import dataclass
 from cluster.config.flag import Group, declared_flags, flag
 from cluster.config.log_options import LogOptions
 from cluster.config.names import SERVER_NAME
-from cluster.core.errors import ConfigError, InvalidArgument
-from cluster.core.s3_uri import is_s3_uri, parse_s3_uri
+from cluster.core.errors import ConfigError
 
 _INT32_MAX = 2**31 - 1
 _MEBIBYTE = 1 << 20
@@ -34,7 +33,7 @@ class ServerOptions:
     model_base_path: str = flag(
         "",
         Group.MODELS,
-        "Directory that holds the model's versions: <path>/1, <path>/2, ... An absolute path or a URI (s3://bucket/prefix).",
+        "Directory that holds the model's versions: <path>/1, <path>/2, ... An absolute path or a URI.",
         metavar="DIRECTORY",
     )
     model_config_file: str = flag(
@@ -63,14 +62,6 @@ class ServerOptions:
         Group.MODELS,
         "How often the base paths are looked at for versions; 0 looks once, a negative number never looks.",
         metavar="SECONDS",
-    )
-    version_settle_seconds: float = flag(
-        1.5,
-        Group.MODELS,
-        "How long the files of a version must have been still before it is loaded, unless its manifest says that it is whole. "
-        "More where big files are copied slowly, one after the other. Per model in a native config.",
-        metavar="SECONDS",
-        minimum=0,
     )
     allow_version_labels_for_unavailable_models: bool = flag(
         False,
@@ -445,11 +436,6 @@ class ServerOptions:
                 f"--model_repository={self.model_repository}: expected an absolute path or a URI; "
                 f"did you mean --model_repository={os.path.abspath(self.model_repository)}?"
             )
-        if is_s3_uri(self.model_repository):
-            try:
-                parse_s3_uri(self.model_repository)
-            except InvalidArgument as error:
-                raise ConfigError(f"--model_repository: {error.message}") from error
 
     def _check_listeners(self) -> None:
         if self.port == 0 and not self.grpc_socket_path:

@@ -104,11 +104,6 @@ LOAD_SECONDS = _histogram(
 )
 TRANSITIONS = _counter("aspired_transitions_total", "model_name", "state", help="Versions that came into a public state.")
 VERSIONS = _gauge("aspired_versions", "model_name", "state", help="Versions, by public state.")
-SOURCE_ERROR_SECONDS = _gauge(
-    "aspired_source_error_seconds",
-    "model_name",
-    help="For how long a base path could not be read; 0 while it can be.",
-)
 RESOURCE_CAPACITY = _gauge("aspired_resource_capacity", "resource", help="What the nodes have; bytes for memory.")
 RESOURCE_RESERVED = _gauge("aspired_resource_reserved", "resource", help="What loaded versions hold of it.")
 

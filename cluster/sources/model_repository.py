@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from cluster.config.model_config import ModelConfig, ModelServerConfig
 from cluster.core.errors import AspiredError, FailedPrecondition, NotFound
+from cluster.sources.file_system_storage_path_source import is_version_name
 from cluster.storage.storage import Storage
-from cluster.storage.version_name import is_version_name
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +39,8 @@ class ModelRepository:
 
     def _holds_versions(self, name: str, unless: bool) -> bool:
         """`unless`: what to take it for when it has none, or cannot be read just now."""
-        path = self.storage.join(self.path, name)
-        if unless and self.storage.local_path(path) is None:
-            return True  # where a look is a request, being listed is enough
         try:
-            children = self.storage.children(path)
+            children = self.storage.children(self.storage.join(self.path, name))
         except (NotFound, FailedPrecondition):
             return False  # it has gone since, or is a file
         except AspiredError:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from cluster.core.errors import Unimplemented
-from cluster.core.s3_uri import S3_SCHEME
 from cluster.storage.local_storage import LocalStorage
 from cluster.storage.storage import Storage, StoredFile, Tree, WritableStorage
 
@@ -17,13 +16,7 @@ def _local_storage() -> Storage:
     return LocalStorage()
 
 
-def _s3_storage() -> Storage:
-    from cluster.storage.s3_storage import S3Storage
-
-    return S3Storage()
-
-
-SCHEMES: Mapping[str, Callable[[], Storage]] = {FILE_SCHEME: _local_storage, S3_SCHEME: _s3_storage}
+SCHEMES: Mapping[str, Callable[[], Storage]] = {FILE_SCHEME: _local_storage}
 """What makes the storage of each scheme. Called when a path needs it, so that a server without a bucket imports no SDK."""
 
 
@@ -75,17 +68,9 @@ class Storages(Storage):
     def _make(self, scheme: str, path: str) -> Storage:
         make = self._schemes.get(scheme)
         if make is None:
-            raise Unimplemented(unreadable(path, self._schemes))
+            known = ", ".join(f"{name}://" for name in sorted(self._schemes))
+            raise Unimplemented(f"{path}: no storage can read {scheme}:// paths; there are {known}")
         return make()
-
-
-def unreadable(path: str, schemes: Collection[str] = SCHEMES) -> str:
-    """Why no storage can read `path`, by its scheme; empty when one can."""
-    scheme = scheme_of(path)
-    if scheme in schemes:
-        return ""
-    known = ", ".join(f"{name}://" for name in sorted(schemes))
-    return f"{path}: no storage can read {scheme}:// paths; there are {known}"
 
 
 def scheme_of(path: str) -> str:

@@ -15,7 +15,8 @@ from typing import Any
 
 START_TIMEOUT_S = 60.0
 _CHUNK_BYTES = 1 << 16
-_ERROR_BODY = "<?xml version='1.0'?><Error><Code>{}</Code><Message>ordered</Message></Error>"
+_ERROR_BODY = b"<?xml version='1.0'?><Error><Code>InternalError</Code><Message>ordered</Message></Error>"
+_SLOW_DOWN_BODY = b"<?xml version='1.0'?><Error><Code>SlowDown</Code><Message>ordered</Message></Error>"
 
 
 class S3Server:
@@ -69,8 +70,7 @@ class FaultyGate:
     """A TCP proxy before `port` on loopback. Give its `url` to what is tested; turn its faults on and off at any time.
 
     `shut`: refuses connections and breaks those that are open. `bytes_per_s`: how fast replies come, for each connection.
-    `stalled`: replies stop where they are. `status`: every request is answered with it (500, 503), none reaches the server;
-    `code` is S3's word for it, by default InternalError, or SlowDown with 503.
+    `stalled`: replies stop where they are. `status`: every request is answered with it (500, 503), none reaches the server.
     `cut_after`: breaks each connection once it has passed so many bytes of replies. `passed` counts bytes of replies.
     `requests` counts requests seen as such (by their first line) while `status` is None.
     """
@@ -82,7 +82,6 @@ class FaultyGate:
         self.bytes_per_s: float | None = None
         self.stalled = False
         self.status: int | None = None
-        self.code = ""
         self.cut_after: int | None = None
         self.passed = 0
         self.requests = 0
@@ -181,7 +180,7 @@ class FaultyGate:
 
     async def _refuse(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
-        body = _ERROR_BODY.format(self.code or ("SlowDown" if self.status == 503 else "InternalError")).encode()
+        body = _SLOW_DOWN_BODY if self.status == 503 else _ERROR_BODY
         writer.write(b"HTTP/1.1 %d Fault\r\nContent-Length: %d\r\nConnection: close\r\n\r\n" % (self.status or 500, len(body)))
         writer.write(body)
         await writer.drain()

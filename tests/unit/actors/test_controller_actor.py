@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 from collections.abc import Sequence
 
 from cluster.actors.controller_actor import ControllerActor, ControllerOptions
@@ -14,12 +13,10 @@ from cluster.core.events import CapacityChanged, ClusterObserved, Event, Loaded,
 from cluster.core.instructions import Instruction, Load
 from cluster.core.resources import ReplicaResources, ResourceRequest, Slot
 from cluster.core.servable_state import PublicState
-from cluster.core.stream_report import StreamReport
 from tests.fakes.driven_state import NODE, version
 from tests.fakes.fake_actors import InMemoryCheckpointStore, LocalLink, started
 
 PATIENCE_S = 30.0
-LOST = StreamReport(error="Could not find base path /models/missing", error_since=1_700_000_000.0)
 
 
 class ScriptedManager:
@@ -90,11 +87,11 @@ async def test_a_stream_without_versions_holds_nobody_back() -> None:
     controller = await controller_of(manager, "empty", "missing")
     await controller.handle(VersionsAspired("empty", ()))
     assert not (await controller.wait_settled(0.0)).first_versions_settled
-    await controller.report_source("missing", LOST)
+    await controller.report_source("missing", "Could not find base path /models/missing")
     status = await controller.wait_settled(PATIENCE_S)
     assert status.first_versions_settled
     assert set(status.waiting) == {"empty", "missing"}
-    assert status.reports == {"missing": LOST}
+    assert status.source_errors == {"missing": "Could not find base path /models/missing"}
 
 
 async def test_where_versions_must_be_present_the_ports_wait_for_every_model() -> None:
@@ -102,7 +99,7 @@ async def test_where_versions_must_be_present_the_ports_wait_for_every_model() -
     manager.observe_now.set()
     controller = await controller_of(manager, "m", "empty", require_versions=True)
     await available(controller, manager, "m", 1)
-    await controller.report_source("empty", StreamReport(error="Unable to find a numerical version path", error_since=1.0))
+    await controller.report_source("empty", "Unable to find a numerical version path for servable empty at: /models/empty")
     status = await controller.status()
     assert (status.first_versions_settled, status.waiting) == (False, ("empty",))
     await available(controller, manager, "empty", 1)
@@ -125,34 +122,13 @@ async def test_a_stream_whose_first_files_are_still_being_written_holds_the_port
     manager = ScriptedManager()
     manager.observe_now.set()
     controller = await controller_of(manager, "m")
-    await controller.report_source("m", StreamReport(waiting=("version 1: its files have not been still for 1.5 s yet",)))
+    await controller.report_source("m", "")
     while not (status := await controller.status()).waiting:
         await asyncio.sleep(0)
     assert not status.first_versions_settled
     await controller.handle(VersionsAspired("m", (version(1),)))
     load = await asyncio.wait_for(manager.loads.get(), PATIENCE_S)
     await controller.handle(Loaded(load.version.id, load.instruction_id))
-    assert (await controller.wait_settled(PATIENCE_S)).first_versions_settled
-
-
-async def test_an_error_of_a_source_that_restarts_goes_on_since_it_began_and_the_next_list_ends_it() -> None:
-    manager = ScriptedManager()
-    manager.observe_now.set()
-    controller = await controller_of(manager, "missing")
-    await controller.report_source("missing", LOST)
-    await controller.report_source("missing", dataclasses.replace(LOST, error="gone", error_since=LOST.error_since + 60))
-    (report,) = (await controller.status()).reports.values()
-    assert (report.error, report.error_since) == ("gone", LOST.error_since)
-    await controller.handle(VersionsAspired("missing", ()))
-    assert (await controller.status()).reports == {}
-
-
-async def test_what_a_listed_stream_waits_for_holds_no_ports_back() -> None:
-    manager = ScriptedManager()
-    manager.observe_now.set()
-    controller = await controller_of(manager, "m")
-    await controller.handle(VersionsAspired("m", ()))
-    await controller.report_source("m", StreamReport(listed=True, waiting=("version 2: x is missing",)))
     assert (await controller.wait_settled(PATIENCE_S)).first_versions_settled
 
 
@@ -224,7 +200,7 @@ async def test_a_reload_tells_what_became_of_new_models_that_cannot_be_served() 
     reload = asyncio.create_task(controller.reload(models("m", "broken", "missing")))
     while not source.configs:
         await asyncio.sleep(0)
-    await controller.report_source("missing", LOST)
+    await controller.report_source("missing", "Could not find base path /models/missing for servable missing")
     await controller.handle(VersionsAspired("broken", (version(3, stream="broken"),)))
     load = await asyncio.wait_for(manager.loads.get(), PATIENCE_S)
     await controller.handle(LoadFailed(load.version.id, load.instruction_id, Status(Code.INTERNAL, "no graph")))
@@ -232,7 +208,7 @@ async def test_a_reload_tells_what_became_of_new_models_that_cannot_be_served() 
     assert status.code is Code.UNKNOWN
     assert status.message == (
         "2 model(s) did not become available: {{{name: broken version: 3} due to error: no graph}, "
-        "{name: missing due to error: Could not find base path /models/missing}, }"
+        "{name: missing due to error: Could not find base path /models/missing for servable missing}, }"
     )
 
 

@@ -8,7 +8,7 @@ from cluster.core.servable_state import PublicState, ServableState
 
 
 def versions(metrics: ControllerMetrics) -> dict[tuple[str, ...], float]:
-    metrics.refresh(Totals(0, 0, 0), Totals(0, 0, 0), {})
+    metrics.refresh(Totals(0, 0, 0), Totals(0, 0, 0))
     return {key.labels: value[0] for key, value in metrics.cells.changes().items() if key.metric == catalog.VERSIONS.name}
 
 
@@ -27,16 +27,3 @@ def test_a_model_without_versions_is_not_counted_any_more() -> None:
     assert versions(metrics)["m", "AVAILABLE"] == 1
     metrics.observe([])
     assert versions(metrics) == {}
-
-
-def test_a_base_path_that_cannot_be_read_counts_seconds_until_it_can() -> None:
-    metrics = ControllerMetrics()
-
-    def unreadable() -> dict[tuple[str, ...], float]:
-        changes = metrics.cells.changes().items()
-        return {key.labels: value[0] for key, value in changes if key.metric == catalog.SOURCE_ERROR_SECONDS.name}
-
-    metrics.refresh(Totals(0, 0, 0), Totals(0, 0, 0), {"m": 12.5, "n": 0.0})
-    assert unreadable() == {("m",): 12.5, ("n",): 0.0}
-    metrics.refresh(Totals(0, 0, 0), Totals(0, 0, 0), {"m": 0.0})
-    assert unreadable() == {("m",): 0.0}

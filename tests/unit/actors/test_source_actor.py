@@ -3,7 +3,6 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -16,15 +15,39 @@ from cluster.config import server_config
 from cluster.config.batching_parameters import BatchingParameters
 from cluster.config.model_config import ModelConfig, ModelServerConfig
 from cluster.config.server_config import ModelConfigFile, read_model_server_config
-from cluster.core.errors import Code, Status, Unavailable
-from cluster.core.stream_report import StreamReport
+from cluster.core.errors import Code, Status
+from cluster.core.events import Event, VersionsAspired
 from cluster.sources.file_system_storage_path_source import FileSystemStoragePathSource
 from cluster.sources.model_repository import ModelRepository
 from cluster.storage.local_storage import LocalStorage
-from cluster.storage.storage import Storage
 from tests.fakes.fake_actors import InMemoryCheckpointStore, LocalLink, started
-from tests.fakes.fake_storage import FakeStorage
-from tests.fakes.listening_controller import PATIENCE_S, ListeningController
+
+PATIENCE_S = 30.0
+
+
+class ListeningController:
+    def __init__(self) -> None:
+        self.lists: asyncio.Queue[tuple[str, list[int]]] = asyncio.Queue()
+        self.configs: asyncio.Queue[ModelServerConfig] = asyncio.Queue()
+        self.errors: asyncio.Queue[str] = asyncio.Queue()
+        self.refusal = Status()
+
+    async def handle(self, event: Event) -> None:
+        assert isinstance(event, VersionsAspired)
+        self.lists.put_nowait((event.stream, [version.id.version for version in event.versions]))
+
+    async def report_source(self, stream: str, error: str) -> None:
+        pass
+
+    async def report_models(self, error: str) -> None:
+        self.errors.put_nowait(error)
+
+    async def reload(self, models: ModelServerConfig) -> Status:
+        self.configs.put_nowait(models)
+        return self.refusal
+
+    async def list(self) -> tuple[str, list[int]]:
+        return await asyncio.wait_for(self.lists.get(), PATIENCE_S)
 
 
 def with_versions(directory: Path, name: str, versions: Sequence[int]) -> ModelConfig:
@@ -46,9 +69,8 @@ async def source_of(
     watched: WatchedModels | None = None,
     poll_interval_s: float = 0.01,
     settle_s: float = 0.0,
-    storage: Storage | None = None,
 ) -> SourceActor:
-    make_source = functools.partial(FileSystemStoragePathSource, storage=storage or LocalStorage(), settle_s=settle_s)
+    make_source = functools.partial(FileSystemStoragePathSource, storage=LocalStorage(), settle_s=settle_s)
     store = ModelConfigStore(InMemoryCheckpointStore(), "models", models)
     actor: SourceActor = await started(SourceActor, make_source, store, LocalLink(controller), poll_interval_s, watched)
     return actor
@@ -238,85 +260,3 @@ async def test_models_of_a_repository_come_and_go(tmp_path: Path) -> None:
     )
     (tmp_path / "a").rename(tmp_path / ".a")
     assert await asyncio.wait_for(controller.configs.get(), PATIENCE_S) == ModelServerConfig()
-
-
-def on_bucket(storage: FakeStorage, bucket: str, names: Sequence[str]) -> tuple[ModelConfig, ...]:
-    models = tuple(ModelConfig(name, f"s3://{bucket}/{name}") for name in names)
-    for model in models:
-        storage.put(model.base_path, "1")
-    return models
-
-
-async def test_an_error_is_told_once_with_when_it_began_and_what_is_served_stays(caplog: pytest.LogCaptureFixture) -> None:
-    controller, storage = ListeningController(), FakeStorage()
-    models = on_bucket(storage, "models", ["a"])
-    began = time.time()
-    await source_of(controller, ModelServerConfig(models), storage=storage)
-    assert await controller.list() == ("a", [1])
-    storage.fail("s3://models/a", Unavailable("the store is down"))
-    stream, report = await controller.report()
-    assert (stream, report.listed, report.error) == ("a", True, "the store is down")
-    assert began <= report.error_since <= time.time()
-    storage.heal("s3://models/a")
-    assert await controller.report() == ("a", StreamReport(listed=True))
-    assert controller.lists.empty(), "nothing has changed"
-    assert [record.getMessage() for record in caplog.records] == [
-        "stream a: the store is down",
-        "stream a: readable again",
-    ]
-
-
-async def test_what_a_version_waits_for_is_told_and_taken_back(tmp_path: Path) -> None:
-    controller, storage = ListeningController(), FakeStorage()
-    models = on_bucket(storage, "models", ["a"])
-    storage.put("s3://models/a", "2", files={"variables/variables.index": 1})
-    await source_of(controller, ModelServerConfig(models), storage=storage)
-    assert await controller.list() == ("a", [1])
-    missing = "version 2: variables/variables.data-00000-of-00001 is missing"
-    assert await controller.report() == ("a", StreamReport(listed=True, waiting=(missing,)))
-    storage.put("s3://models/a", "2", files={"variables/variables.index": 1, "variables/variables.data-00000-of-00001": 9})
-    assert await controller.list() == ("a", [2])
-    assert await controller.report() == ("a", StreamReport(listed=True))
-
-
-async def test_a_poll_that_hangs_is_told_is_not_doubled_and_its_end_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(source_actor, "POLL_TIMEOUT_S", 0.02)
-    controller, storage = ListeningController(), FakeStorage()
-    models = on_bucket(storage, "models", ["a", "b"])
-    gate = storage.block("s3://models/a")
-    await source_of(controller, ModelServerConfig(models), storage=storage)
-    try:
-        assert await controller.list() == ("b", [1])
-        stream, report = await controller.report()
-        assert stream == "a"
-        assert report.error == "s3://models/a: no answer for 0.02 s and more; still waiting for it"
-        assert storage.waiting("s3://models/a") == 1
-    finally:
-        gate.set()
-    assert await controller.list() == ("a", [1])
-    assert await controller.report() == ("a", StreamReport(listed=True))
-
-
-async def test_a_bucket_that_hangs_takes_no_threads_from_others(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(source_actor, "MAX_POLLS_PER_PLACE", 2)
-    monkeypatch.setattr(source_actor, "MAX_POLL_THREADS", 3)
-    controller, storage = ListeningController(), FakeStorage()
-    slow = on_bucket(storage, "slow", [f"slow{number}" for number in range(20)])
-    gates = [storage.block(model.base_path) for model in slow]
-    await source_of(controller, ModelServerConfig((*slow, *on_bucket(storage, "quick", ["q"]))), storage=storage)
-    try:
-        assert await controller.list() == ("q", [1])
-        storage.put("s3://quick/q", "2")
-        assert await controller.list() == ("q", [2])
-    finally:
-        for gate in gates:
-            gate.set()
-    assert {(await controller.list())[0] for _ in slow} == {model.name for model in slow}
-
-
-async def test_a_thousand_streams_are_all_seen() -> None:
-    controller, storage = ListeningController(), FakeStorage()
-    names = [f"m{number}" for number in range(1000)]
-    await source_of(controller, ModelServerConfig(on_bucket(storage, "models", names)), storage=storage, poll_interval_s=3600.0)
-    assert {(await controller.list())[0] for _ in names} == set(names)
-    assert max(storage.listings.values()) == 1

@@ -75,33 +75,6 @@ def test_reads_version_policies(text: str, policy: VersionPolicy) -> None:
     assert parse_model(f"model_platform: 'tensorflow' {text}").version_policy == policy
 
 
-@pytest.mark.parametrize("base_path", ["s3://bucket", "S3://my-bucket.v2/models/m/"])
-def test_takes_buckets(base_path: str) -> None:
-    assert ModelConfig("m", base_path).base_path == base_path
-
-
-@pytest.mark.parametrize(
-    ("base_path", "message"),
-    [
-        ("s3:///m", "model m: base_path: s3:///m: there is no bucket: expected s3://bucket/prefix"),
-        (
-            "s3://BUCKET_/m",
-            "model m: base_path: s3://BUCKET_/m: 'BUCKET_' is no name of a bucket: expected 3 to 63 lower-case letters, "
-            "digits, dots and hyphens",
-        ),
-        (
-            "s3://key:secret@bucket/m",
-            "model m: base_path: an s3:// path holds credentials: leave them out, and give them by AWS_ACCESS_KEY_ID or "
-            "AWS_PROFILE",
-        ),
-    ],
-)
-def test_refuses_a_bucket_that_cannot_be(base_path: str, message: str) -> None:
-    with pytest.raises(ConfigError) as refused:
-        ModelConfig("m", base_path)
-    assert refused.value.message == message
-
-
 def test_reads_the_deprecated_model_type() -> None:
     assert parse_model("model_type: TENSORFLOW").platform == "tensorflow"
 

@@ -52,15 +52,3 @@ def test_a_model_that_cannot_be_read_just_now_is_not_gone() -> None:
     storage.fail("/models/a", PermissionDenied("not now"))
     assert repository.read(known) == known
     assert names(repository.read(NOTHING)) == ["b"]
-
-
-def test_in_an_object_store_a_known_model_costs_no_listing_of_its_own() -> None:
-    storage = FakeStorage()
-    for name in ("a", "b"):
-        storage.put("s3://models", name)
-        storage.put(f"s3://models/{name}", "1")
-    repository = ModelRepository("s3://models", storage)
-    known = repository.read(NOTHING)
-    for _ in range(10):
-        assert repository.read(known) == known
-    assert storage.listings == {"s3://models": 11, "s3://models/a": 1, "s3://models/b": 1}
