@@ -64,3 +64,22 @@ def test_programs_get_the_same_text_on_a_terminal(monkeypatch: pytest.MonkeyPatc
     text = '{"key": "' + "v" * 100 + '"}\n'
     Terminal(out, io.StringIO()).write(text)
     assert out.getvalue() == text
+
+
+def test_progress_in_a_pipe_is_a_line_for_each_thing_that_is_done() -> None:
+    err = io.StringIO()
+    with Terminal(io.StringIO(), err).progress() as show:
+        for done in (0, 5, 10):
+            show("Uploading [bold]", done, 10)
+        show("Waiting", 10, 10)
+    assert err.getvalue() == "Uploading [bold] ...\nWaiting ...\n"
+
+
+def test_progress_on_a_terminal_is_a_bar(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (("TERM", "xterm-256color"), ("COLUMNS", "120")):
+        monkeypatch.setenv(name, value)
+    err = TerminalFile()
+    with Terminal(io.StringIO(), err).progress() as show:
+        show("Uploading [bold]", 5_000_000, 10_000_000)
+    assert "Uploading [bold]" in err.getvalue()
+    assert "5.0/10.0 MB" in err.getvalue()
