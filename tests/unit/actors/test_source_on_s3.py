@@ -88,6 +88,7 @@ def client_of(gate: FaultyGate) -> Any:
 @pytest.fixture
 async def world(server: S3Server, gate: FaultyGate, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
     monkeypatch.setattr(poll_schedule, "LONGEST_BACKOFF_S", 0.2)
+    monkeypatch.setattr(poll_schedule, "LONGEST_THROTTLED_S", 0.2)
     world = World(server, gate, f"models-{next(_NUMBERS)}", ListeningController())
     server.client().create_bucket(Bucket=world.bucket)
     world.publish(1)
