@@ -30,7 +30,8 @@ class PollSchedule:
         pause_s = schedule.after(code)        again after each poll
 
     The first pause is any part of the interval, so that streams that began together do not go on together. A poll that failed
-    because of its storage doubles the interval, up to a bound or the interval if that is longer, and any other ends this. A path that is not there is no trouble: it may come at any time. `random` gives numbers from 0 to 1.
+    because of its storage doubles the interval, up to a bound or the interval if that is longer; any other poll ends this. A
+    path that is not there is no trouble: it may come at any time. `random` gives numbers from 0 to 1.
     """
 
     def __init__(self, interval_s: float, random: Callable[[], float]) -> None:
