@@ -8,6 +8,7 @@ import itertools
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,7 +24,7 @@ from cluster.storage.s3_storage import S3Storage
 from cluster.storage.version_manifest import CLAIM_PREFIX, MANIFEST_NAME, ManifestFile, VersionManifest
 from tests.fakes.fake_actors import InMemoryCheckpointStore, LocalLink, started
 from tests.fakes.listening_controller import ListeningController
-from tests.fakes.s3_server import FaultyGate, S3Server
+from tests.fakes.s3_server import FaultyGate, S3Server, upload_directory
 
 SECRET = "test-secret"
 _NUMBERS = itertools.count()
@@ -232,3 +233,26 @@ def test_a_poll_of_versions_at_rest_is_one_request_and_one_more_every_ten_second
     assert gate.requests == 3 + 9
     source.poll("m", 10.0)
     assert gate.requests == 3 + 9 + 2
+
+
+def test_an_upload_without_a_manifest_is_taken_once_it_is_whole_however_it_pauses(
+    client: Any, gate: FaultyGate, tmp_path: Path
+) -> None:
+    """By a script that uploads file by file, with a pause of a minute before the second shard of the variables."""
+    bucket = f"models-{next(_NUMBERS)}"
+    client.create_bucket(Bucket=bucket)
+    for name in ("saved_model.pb", "variables/v.data-00000-of-00002", "variables/v.data-00001-of-00002", "variables/v.index"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"x" * 1000)
+    source = FileSystemStoragePathSource(
+        [ModelConfig("m", f"s3://{bucket}/m")], S3Storage(lambda: client_of(gate)), settle_s=5.0
+    )
+    client.put_object(Bucket=bucket, Key="m/1/saved_model.pb", Body=b"x")
+    assert source.poll("m", 0.0) is None, "it has just been written"
+    now = 10.0
+    assert [version.id.version for version in source.poll("m", now) or ()] == [1]
+    for key in upload_directory(client, tmp_path, bucket, "m/2"):
+        for _ in range(60 if "data-00000" in key else 4):
+            now += 1.0
+            assert [version.id.version for version in source.poll("m", now) or ()] == [1]
+    assert [version.id.version for version in source.poll("m", now + 5.0) or ()] == [2]
