@@ -198,6 +198,18 @@ class FileSystemStoragePathSource(Source):
         known = self._streams.get(stream)
         return known.waiting if known else ()
 
+    def take_over(self, before: Source) -> None:
+        if not isinstance(before, FileSystemStoragePathSource):
+            return
+        for name, known in self._streams.items():
+            old = before._streams.get(name)
+            if old is not None and old.model == known.model:
+                self._streams[name] = old  # its polls go on, one after the other
+            elif old is not None and old.model.base_path == known.model.base_path:
+                known.sightings = dict(old.sightings)
+                known.listed, known.absent = old.listed, dict(old.absent)
+                known.emitted = dict(old.emitted)
+
     def _settle(self, known: _Stream) -> float:
         settle_s = known.model.settings.settle_s
         return self._settle_s if settle_s is None else settle_s

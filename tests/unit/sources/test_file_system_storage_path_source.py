@@ -576,6 +576,35 @@ def test_the_time_that_a_slow_look_takes_is_not_taken_for_rest(storage: FakeStor
     assert polled(source, clock()) == {1: "whole"}
 
 
+class TestTakingOver:
+    """A config that is taken on while a served version is being overwritten must not bring an older one back."""
+
+    @pytest.fixture
+    def before(self, storage: FakeStorage) -> FileSystemStoragePathSource:
+        for child in ("1", "2"):
+            storage.put(BASE, child)
+        source = source_of(storage)
+        assert polled(source, 0) == {2: "whole"}
+        storage.put(BASE, "2", "in part", age_s=0, files={"variables/variables.index": 1})
+        return source
+
+    @pytest.mark.parametrize("label", [{}, {"stable": 2}], ids=["the same model", "another config of it"])
+    def test_what_was_emitted_stays_emitted(
+        self, storage: FakeStorage, before: FileSystemStoragePathSource, label: dict[str, int]
+    ) -> None:
+        model = ModelConfig("m", BASE, version_labels=label)
+        source = FileSystemStoragePathSource([model], storage, settle_s=SETTLE_S)
+        source.take_over(before)
+        for second in range(1, 20):
+            assert polled(source, second) == {2: "whole"}
+
+    def test_what_lies_elsewhere_is_begun_anew(self, storage: FakeStorage, before: FileSystemStoragePathSource) -> None:
+        storage.put("/models/moved", "1", "moved")
+        source = FileSystemStoragePathSource([ModelConfig("m", "/models/moved")], storage, settle_s=SETTLE_S)
+        source.take_over(before)
+        assert polled(source, 1) == {1: "moved"}
+
+
 class TestCost:
     def test_a_small_settled_tree_is_walked_at_every_poll(self, storage: FakeStorage) -> None:
         storage.put(BASE, "1", entries=20)
