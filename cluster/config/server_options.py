@@ -40,7 +40,7 @@ class ServerOptions:
     model_config_file: str = flag(
         "",
         Group.MODELS,
-        "Several models: a text file with a ModelServerConfig, or a native config (*.yaml), which says more of each. A path or "
+        "Several models: a text file with a ModelServerConfig, or a native config (*.yaml), which says more of each; a path or "
         "a URI (s3://bucket/models.yaml). Wins over --model_name and --model_base_path.",
         metavar="FILE",
     )
