@@ -20,5 +20,6 @@ class StoredText:
             local = self.storages.local_path(path)
             content = b"" if local is not None else self.storages.read(path)
         except AspiredError as error:
-            raise error_for(error.code, f"{named}: {error.message}") from error
+            told = error.message.removeprefix(f"{path}: ")  # which `named` says
+            raise error_for(error.code, f"{named}: {told}") from error
         return read_config_text(local, named) if local is not None else decode_config_text(content, named)

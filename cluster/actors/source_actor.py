@@ -108,7 +108,8 @@ class SourceActor:
     async def configure(self, models: ModelServerConfig) -> None:
         """Emits the streams of this config from now on; those that have not changed go on as they were."""
         requested = {model.name: model for model in models.models}
-        self._source = self._make_source(models.models)
+        before, self._source = self._source, self._make_source(models.models)
+        self._source.take_over(before)
         for stream, known in self._models.items():
             if requested.get(stream) != known and stream in self._tasks:
                 self._tasks.pop(stream).cancel()

@@ -8,8 +8,10 @@ from cluster.core.errors import Code
 
 JITTER = 0.1
 """By how much of itself an interval is longer or shorter each time."""
-LONGEST_BACKOFF_S = 30.0
+LONGEST_BACKOFF_S = 10.0
 """How long after a storage has recovered its streams may take to see it."""
+LONGEST_THROTTLED_S = 30.0
+"""The same for a storage that asks for fewer requests."""
 
 _IN_TROUBLE = frozenset(
     {
@@ -28,8 +30,8 @@ class PollSchedule:
         pause_s = schedule.after(code)        again after each poll
 
     The first pause is any part of the interval, so that streams that began together do not go on together. A poll that failed
-    because of its storage doubles the interval, up to LONGEST_BACKOFF_S or the interval if that is longer, and any other ends
-    this. A path that is not there is no trouble: it may come at any time. `random` gives numbers from 0 to 1.
+    because of its storage doubles the interval, up to a bound or the interval if that is longer; any other poll ends this. A
+    path that is not there is no trouble: it may come at any time. `random` gives numbers from 0 to 1.
     """
 
     def __init__(self, interval_s: float, random: Callable[[], float]) -> None:
@@ -47,6 +49,7 @@ class PollSchedule:
                 return self._interval_s * self._random()
             return self._interval_s * (1 - JITTER + 2 * JITTER * self._random())
         self._failures = min(self._failures + 1, 30)
-        pause_s = min(max(LONGEST_BACKOFF_S, self._interval_s), self._interval_s * 2.0**self._failures)
+        longest_s = LONGEST_THROTTLED_S if code is Code.RESOURCE_EXHAUSTED else LONGEST_BACKOFF_S
+        pause_s = min(max(longest_s, self._interval_s), self._interval_s * 2.0**self._failures)
         # Half of it by chance: those that were refused together must not come again together.
         return pause_s * (1 + self._random()) / 2

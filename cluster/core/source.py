@@ -41,3 +41,10 @@ class Source(ABC):
     def waiting(self, stream: str) -> Sequence[str]:
         """What keeps versions of the stream from being aspired as they are, a line for each. Asked for after each poll."""
         return ()
+
+    def take_over(self, before: Source) -> None:  # noqa: B027  # most know nothing that is worth it
+        """Goes on with what another source knows of the streams that both have, if it is of this kind.
+
+        Called before the first poll, for a source that takes the place of `before` under a new config. Polls of `before` may
+        still be under way.
+        """

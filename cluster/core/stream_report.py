@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,4 +22,4 @@ class StreamReport:
         """This report, where `before` was the last one: an error that goes on began when it began, whoever saw it first."""
         if not self.error or before is None or not before.error:
             return self
-        return StreamReport(self.listed, self.error, min(self.error_since, before.error_since), self.waiting)
+        return replace(self, error_since=min(self.error_since, before.error_since))

@@ -8,7 +8,8 @@ for local disks, network file systems and object stores:
   last missing file has come. Files that change under an old manifest must come to rest as others do;
 - new, and its newest change is older than `settle_s`: at rest from the first look on (a start waits for nothing);
 - else at rest when its fingerprint has stayed the same for `settle_s`. The files' own times say since when it has, unless they
-  contradict what was seen: then it is since the first look at this fingerprint.
+  contradict what was seen, as a file does that is older than its version has been there: a clock that is wrong, or an upload in
+  parts, which is as old as its beginning. Then it is since the first look at this fingerprint.
 
 Until then the policy chooses among the other versions: with `latest`, a half-copied version 3 does not push out version 2.
 A version that has been emitted stays as it was emitted while its files change, and is emitted anew, with its new
@@ -101,8 +102,14 @@ class _Sighting:
 
 @dataclass(slots=True)
 class _Stream:
+    """What is known of a model. `listed`: when its base path was last read; `absent`: when each version was last known not to
+    be there.
+    """
+
     model: ModelConfig
     sightings: dict[int, _Sighting] = field(default_factory=dict)
+    listed: float = -math.inf
+    absent: dict[int, float] = field(default_factory=dict)
     emitted: dict[int, AspiredVersion] = field(default_factory=dict)
     complaints: frozenset[str] = frozenset()
     waiting: tuple[str, ...] = ()
@@ -144,6 +151,8 @@ class FileSystemStoragePathSource(Source):
         self._complain(known, complaints)
         for version in known.sightings.keys() - paths.keys():
             del known.sightings[version]
+        known.absent = {version: known.absent.get(version, known.listed) for version in paths}
+        known.listed = now
 
         def clock() -> float:
             return now + self._stopwatch() - begun
@@ -188,6 +197,18 @@ class FileSystemStoragePathSource(Source):
     def waiting(self, stream: str) -> Sequence[str]:
         known = self._streams.get(stream)
         return known.waiting if known else ()
+
+    def take_over(self, before: Source) -> None:
+        if not isinstance(before, FileSystemStoragePathSource):
+            return
+        for name, known in self._streams.items():
+            old = before._streams.get(name)
+            if old is not None and old.model == known.model:
+                self._streams[name] = old  # its polls go on, one after the other
+            elif old is not None and old.model.base_path == known.model.base_path:
+                known.sightings = dict(old.sightings)
+                known.listed, known.absent = old.listed, dict(old.absent)
+                known.emitted = dict(old.emitted)
 
     def _settle(self, known: _Stream) -> float:
         settle_s = known.model.settings.settle_s
@@ -238,7 +259,7 @@ class FileSystemStoragePathSource(Source):
         sighting = known.sightings.get(version)
         per_look_s = 0.0 if self._storage.local_path(path) is not None else LONGEST_REWALK_S
         if sighting is None or not sighting.is_fresh(clock(), per_look_s):
-            sighting = known.sightings[version] = self._sight(sighting, path, clock, self._settle(known))
+            sighting = known.sightings[version] = self._sight(sighting, path, known.absent[version], clock, self._settle(known))
         emitted = known.emitted.get(version)
         if not sighting.settled:
             return emitted
@@ -258,7 +279,9 @@ class FileSystemStoragePathSource(Source):
             return emitted
         return AspiredVersion(servable, path, status=sighting.found, platform=known.model.platform)
 
-    def _sight(self, before: _Sighting | None, path: str, clock: Callable[[], float], settle_s: float) -> _Sighting:
+    def _sight(
+        self, before: _Sighting | None, path: str, absent: float, clock: Callable[[], float], settle_s: float
+    ) -> _Sighting:
         begun = clock()
         found: Tree | Status
         whole, note = Completeness(), None
@@ -281,11 +304,8 @@ class FileSystemStoragePathSource(Source):
         if whole.vouched and (before is None or before.lacks or before.note != note):
             return _Sighting(found, now, now, settled=True, note=note)
         age_s = found.age_s if isinstance(found, Tree) else None
-        if before is None:
-            old = age_s is not None and age_s >= settle_s
-            return _Sighting(found, _changed(age_s, now), now, settled=old or settle_s <= 0, note=note)
-        if not like:
-            changed = _changed(age_s, now, since=before.walked)
+        if before is None or not like:
+            changed = _changed(age_s, now, since=before.walked if before else absent)
             return _Sighting(found, changed, now, settled=changed + settle_s <= now, note=note)
         return _Sighting(found, before.since, now, before.settled or before.since + settle_s <= begun, note=note)
 
@@ -317,7 +337,7 @@ def _completeness(tree: Tree, note: _Note | None) -> Completeness:
     return completeness_of(tree.files, note.says if note is not None and isinstance(note.says, VersionManifest) else None)
 
 
-def _changed(age_s: float | None, now: float, since: float = -math.inf) -> float:
+def _changed(age_s: float | None, now: float, since: float) -> float:
     """When files of this age were last changed, which did change after `since`; `now` when their age cannot be right."""
     return now - age_s if age_s is not None and 0 <= age_s <= now - since else now
 

@@ -20,6 +20,7 @@ def s3_client(
     errors, and ValueError for an endpoint that is no URL.
     """
     import boto3
+    import urllib3
     from botocore.config import Config
 
     # It logs headers that are cut with a traceback; what comes of it is an error of ours anyway.
@@ -40,10 +41,13 @@ def s3_client(
         tcp_keepalive=True,
         **options,
     )
+    trusting = os.environ.get("S3_VERIFY_SSL", "1") == "0"
+    if trusting:
+        urllib3.disable_warnings(urllib3.exceptions.InsecureRequestWarning)
     return boto3.session.Session().client(
         "s3",
         endpoint_url=endpoint or None,
         region_name=os.environ.get("AWS_REGION") or os.environ.get("S3_REGION") or None,
         config=config,
-        verify=None if os.environ.get("S3_VERIFY_SSL", "1") != "0" else False,
+        verify=False if trusting else None,
     )

@@ -22,12 +22,14 @@ _ERROR_BODY = "<?xml version='1.0'?><Error><Code>{}</Code><Message>ordered</Mess
 class S3Server:
     """moto's server in a process. Its objects live in its memory: `kill` loses them, `stop` too.
 
-    `environment` is what a process needs to reach it by the SDK's own variables.
+    `tls` are the files of a certificate and its key: it then speaks TLS alone. `environment` is what a process needs to reach
+    it by the SDK's own variables.
     """
 
-    def __init__(self, port: int | None = None) -> None:
+    def __init__(self, port: int | None = None, tls: tuple[str, str] | None = None) -> None:
         self.port = port or free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
+        self.url = f"{'https' if tls else 'http'}://127.0.0.1:{self.port}"
+        self._tls = ("-s", "-c", tls[0], "-k", tls[1]) if tls else ()
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -35,7 +37,7 @@ class S3Server:
         return s3_environment(self.url)
 
     def start(self) -> None:
-        command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(self.port)]
+        command = [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(self.port), *self._tls]
         self._process = subprocess.Popen(
             command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )

@@ -8,6 +8,7 @@ import itertools
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -23,7 +24,7 @@ from cluster.storage.s3_storage import S3Storage
 from cluster.storage.version_manifest import CLAIM_PREFIX, MANIFEST_NAME, ManifestFile, VersionManifest
 from tests.fakes.fake_actors import InMemoryCheckpointStore, LocalLink, started
 from tests.fakes.listening_controller import ListeningController
-from tests.fakes.s3_server import FaultyGate, S3Server
+from tests.fakes.s3_server import FaultyGate, S3Server, upload_directory
 
 SECRET = "test-secret"
 _NUMBERS = itertools.count()
@@ -33,6 +34,11 @@ _NUMBERS = itertools.count()
 def server() -> Iterator[S3Server]:
     with S3Server() as server:
         yield server
+
+
+@pytest.fixture(scope="module")
+def client(server: S3Server) -> Any:
+    return server.client()
 
 
 @pytest.fixture
@@ -45,7 +51,7 @@ def gate(server: S3Server) -> Iterator[FaultyGate]:
 class World:
     """A stream of one model in a bucket, which a source actor follows through a gate."""
 
-    server: S3Server
+    client: Any
     gate: FaultyGate
     bucket: str
     controller: ListeningController
@@ -58,13 +64,12 @@ class World:
             self.put(f"m/{version}/{name}", content)
 
     def put(self, key: str, content: bytes = b"x") -> None:
-        self.server.client().put_object(Bucket=self.bucket, Key=key, Body=content)
+        self.client.put_object(Bucket=self.bucket, Key=key, Body=content)
 
     def delete_bucket(self) -> None:
-        client = self.server.client()
-        for entry in client.list_objects_v2(Bucket=self.bucket)["Contents"]:
-            client.delete_object(Bucket=self.bucket, Key=entry["Key"])
-        client.delete_bucket(Bucket=self.bucket)
+        for entry in self.client.list_objects_v2(Bucket=self.bucket)["Contents"]:
+            self.client.delete_object(Bucket=self.bucket, Key=entry["Key"])
+        self.client.delete_bucket(Bucket=self.bucket)
 
     async def error(self, says: str) -> StreamReport:
         """The next error that says so, once it is told."""
@@ -86,17 +91,18 @@ def client_of(gate: FaultyGate) -> Any:
 
 
 @pytest.fixture
-async def world(server: S3Server, gate: FaultyGate, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
+async def world(client: Any, gate: FaultyGate, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[World]:
     monkeypatch.setattr(poll_schedule, "LONGEST_BACKOFF_S", 0.2)
-    world = World(server, gate, f"models-{next(_NUMBERS)}", ListeningController())
-    server.client().create_bucket(Bucket=world.bucket)
+    monkeypatch.setattr(poll_schedule, "LONGEST_THROTTLED_S", 0.2)
+    world = World(client, gate, f"models-{next(_NUMBERS)}", ListeningController())
+    client.create_bucket(Bucket=world.bucket)
     world.publish(1)
     models = ModelServerConfig((ModelConfig("m", f"s3://{world.bucket}/m"),))
     make_source = functools.partial(
         FileSystemStoragePathSource, storage=S3Storage(lambda: client_of(gate)), stopwatch=time.monotonic
     )
     store = ModelConfigStore(InMemoryCheckpointStore(), "models", models)
-    actor = await started(SourceActor, make_source, store, LocalLink(world.controller), 0.02, None)
+    actor = await started(SourceActor, make_source, store, LocalLink(world.controller), 0.05, None)
     assert await world.controller.list() == ("m", [1])
     yield world
     await actor.configure(ModelServerConfig())
@@ -172,14 +178,14 @@ async def test_a_bucket_that_is_deleted_takes_no_version_with_it(world: World) -
     world.delete_bucket()
     await world.error("has no bucket")
     assert world.controller.lists.empty()
-    world.server.client().create_bucket(Bucket=world.bucket)
+    world.client.create_bucket(Bucket=world.bucket)
     world.publish(2)
     await world.recovers_with(2)
 
 
 async def test_files_that_are_all_deleted_leave_a_base_path_that_is_not_there(world: World) -> None:
     for name in ("saved_model.pb", MANIFEST_NAME):
-        world.server.client().delete_object(Bucket=world.bucket, Key=f"m/1/{name}")
+        world.client.delete_object(Bucket=world.bucket, Key=f"m/1/{name}")
     await world.error("Could not find base path")
     assert world.controller.lists.empty()
     world.publish(2)
@@ -191,7 +197,7 @@ async def test_a_server_that_dies_and_comes_back_empty_is_filled_and_read_again(
     await world.error("S3 at")
     server.start()
     await world.error("has no bucket")
-    server.client().create_bucket(Bucket=world.bucket)
+    world.client.create_bucket(Bucket=world.bucket)
     world.publish(2)
     await world.recovers_with(2)
 
@@ -208,14 +214,14 @@ async def test_a_version_that_is_being_published_is_seen_when_its_manifest_is_th
         await asyncio.sleep(0.005)
     world.publish(2)
     assert await world.controller.list() == ("m", [2])
-    world.server.client().delete_object(Bucket=world.bucket, Key=claim)
+    world.client.delete_object(Bucket=world.bucket, Key=claim)
     assert (await world.controller.report())[1] == StreamReport(listed=True)
 
 
-def test_a_poll_of_versions_at_rest_is_one_request_and_one_more_every_ten_seconds(server: S3Server, gate: FaultyGate) -> None:
+def test_a_poll_of_versions_at_rest_is_one_request_and_one_more_every_ten_seconds(client: Any, gate: FaultyGate) -> None:
     bucket = f"models-{next(_NUMBERS)}"
-    world = World(server, gate, bucket, ListeningController())
-    server.client().create_bucket(Bucket=bucket)
+    world = World(client, gate, bucket, ListeningController())
+    client.create_bucket(Bucket=bucket)
     for version in range(1, 6):
         world.publish(version)
     storage = S3Storage(lambda: client_of(gate))
@@ -227,3 +233,26 @@ def test_a_poll_of_versions_at_rest_is_one_request_and_one_more_every_ten_second
     assert gate.requests == 3 + 9
     source.poll("m", 10.0)
     assert gate.requests == 3 + 9 + 2
+
+
+def test_an_upload_without_a_manifest_is_taken_once_it_is_whole_however_it_pauses(
+    client: Any, gate: FaultyGate, tmp_path: Path
+) -> None:
+    """By a script that uploads file by file, with a pause of a minute before the second shard of the variables."""
+    bucket = f"models-{next(_NUMBERS)}"
+    client.create_bucket(Bucket=bucket)
+    for name in ("saved_model.pb", "variables/v.data-00000-of-00002", "variables/v.data-00001-of-00002", "variables/v.index"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(b"x" * 1000)
+    source = FileSystemStoragePathSource(
+        [ModelConfig("m", f"s3://{bucket}/m")], S3Storage(lambda: client_of(gate)), settle_s=5.0
+    )
+    client.put_object(Bucket=bucket, Key="m/1/saved_model.pb", Body=b"x")
+    assert source.poll("m", 0.0) is None, "it has just been written"
+    now = 10.0
+    assert [version.id.version for version in source.poll("m", now) or ()] == [1]
+    for key in upload_directory(client, tmp_path, bucket, "m/2"):
+        for _ in range(60 if "data-00000" in key else 4):
+            now += 1.0
+            assert [version.id.version for version in source.poll("m", now) or ()] == [1]
+    assert [version.id.version for version in source.poll("m", now + 5.0) or ()] == [2]

@@ -28,6 +28,12 @@ from tests.fakes.manual_clock import ManualClock
 
 BASE = "/models/m"
 SETTLE_S = 1.5
+REMOTE = "s3://models/m"
+FILES = {"saved_model.pb": 5, "variables/x": 7}
+
+
+def manifest_of(files: Mapping[str, int]) -> bytes:
+    return VersionManifest(tuple(ManifestFile(name, size, "0" * 64) for name, size in files.items())).to_json()
 
 
 @pytest.fixture
@@ -228,11 +234,24 @@ class TestSettling:
         source.poll("m", 11.0)
         assert source.due("m", 11.0) == 11.0 + SETTLE_S
 
+    def test_files_older_than_their_version_has_been_there_must_be_seen_unchanged(self, storage: FakeStorage) -> None:
+        """The clock of a file server is slow, or an upload in parts is as old as its beginning."""
+        storage.put(BASE, "1")
+        source = source_of(storage)
+        assert polled(source, 0) == {1: "whole"}
+        storage.put(BASE, "2", fingerprint="part", age_s=600.0)
+        assert polled(source, 10.0) == {1: "whole"}
+        storage.put(BASE, "2", age_s=600.0)
+        assert polled(source, 11.0) == {1: "whole"}
+        assert source.due("m", 11.0) == 11.0 + SETTLE_S
+        assert polled(source, 11.0 + SETTLE_S) == {2: "whole"}
+
     def test_nothing_is_due_once_all_that_the_policy_wants_has_settled(self, storage: FakeStorage) -> None:
         storage.put(BASE, "1", age_s=0)
         source = source_of(storage)
         source.poll("m", 0)
-        storage.put(BASE, "2")
+        storage.put_file(f"{BASE}/2/{MANIFEST_NAME}", manifest_of({"x": 1}))
+        storage.put(BASE, "2", files={MANIFEST_NAME: 300, "x": 1})
         assert polled(source, 1.0) == {2: "whole"}
         assert source.due("m", 1.0) == SETTLE_S
         assert polled(source, SETTLE_S) == {2: "whole"}
@@ -329,14 +348,6 @@ class TestUnreadableVersions:
             (version,) = source.poll("m", second) or ()
             assert version.status.ok
             assert version.fingerprint == "whole"
-
-
-REMOTE = "s3://models/m"
-FILES = {"saved_model.pb": 5, "variables/x": 7}
-
-
-def manifest_of(files: Mapping[str, int]) -> bytes:
-    return VersionManifest(tuple(ManifestFile(name, size, "0" * 64) for name, size in files.items())).to_json()
 
 
 @pytest.mark.parametrize("base", [BASE, REMOTE], ids=["local", "remote"])
@@ -563,6 +574,35 @@ def test_the_time_that_a_slow_look_takes_is_not_taken_for_rest(storage: FakeStor
     assert polled(source, clock()) is None
     clock.advance(0.1)
     assert polled(source, clock()) == {1: "whole"}
+
+
+class TestTakingOver:
+    """A config that is taken on while a served version is being overwritten must not bring an older one back."""
+
+    @pytest.fixture
+    def before(self, storage: FakeStorage) -> FileSystemStoragePathSource:
+        for child in ("1", "2"):
+            storage.put(BASE, child)
+        source = source_of(storage)
+        assert polled(source, 0) == {2: "whole"}
+        storage.put(BASE, "2", "in part", age_s=0, files={"variables/variables.index": 1})
+        return source
+
+    @pytest.mark.parametrize("label", [{}, {"stable": 2}], ids=["the same model", "another config of it"])
+    def test_what_was_emitted_stays_emitted(
+        self, storage: FakeStorage, before: FileSystemStoragePathSource, label: dict[str, int]
+    ) -> None:
+        model = ModelConfig("m", BASE, version_labels=label)
+        source = FileSystemStoragePathSource([model], storage, settle_s=SETTLE_S)
+        source.take_over(before)
+        for second in range(1, 20):
+            assert polled(source, second) == {2: "whole"}
+
+    def test_what_lies_elsewhere_is_begun_anew(self, storage: FakeStorage, before: FileSystemStoragePathSource) -> None:
+        storage.put("/models/moved", "1", "moved")
+        source = FileSystemStoragePathSource([ModelConfig("m", "/models/moved")], storage, settle_s=SETTLE_S)
+        source.take_over(before)
+        assert polled(source, 1) == {1: "moved"}
 
 
 class TestCost:

@@ -28,6 +28,7 @@ from cluster.storage.s3_client import s3_client
 from cluster.storage.s3_storage import S3Storage
 from cluster.storage.storage import StoredFile
 from cluster.storage.version_manifest import CLAIM_PREFIX
+from tests.fakes.certificates import CertificateAuthority
 from tests.fakes.s3_server import FaultyGate, S3Server
 
 SECRET = "test-secret"
@@ -272,6 +273,25 @@ def test_without_tls_on_the_other_side_the_variables_are_named(
     monkeypatch.setenv("S3_ENDPOINT", f"127.0.0.1:{s3_server.port}")
     with pytest.raises(Unavailable, match=r"TLS failed: .*S3_VERIFY_SSL=0 trusts any, S3_USE_HTTPS=0 does without TLS"):
         S3Storage(impatient).children(bucket.uri("m"))
+
+
+def test_a_certificate_must_be_trusted_and_variables_say_whose(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    authority = CertificateAuthority()
+    certificate = authority.issue("store")
+    for name, pem in (("ca", authority.cert), ("cert", certificate.cert), ("key", certificate.key)):
+        (tmp_path / name).write_text(pem)
+    with S3Server(tls=(str(tmp_path / "cert"), str(tmp_path / "key"))) as server:
+        for name, value in server.environment.items():
+            monkeypatch.setenv(name, value)
+        with pytest.raises(Unavailable, match="TLS failed: unable to get local issuer certificate; AWS_CA_BUNDLE names a file"):
+            S3Storage(impatient).children("s3://models/m")
+        with monkeypatch.context() as patched:
+            patched.setenv("AWS_CA_BUNDLE", str(tmp_path / "ca"))
+            with pytest.raises(FailedPrecondition, match="has no bucket models"):
+                S3Storage().children("s3://models/m")
+        monkeypatch.setenv("S3_VERIFY_SSL", "0")
+        with pytest.raises(FailedPrecondition, match="has no bucket models"):
+            S3Storage().children("s3://models/m")
 
 
 @pytest.mark.parametrize(
