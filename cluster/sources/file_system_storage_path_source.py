@@ -28,7 +28,6 @@ from __future__ import annotations
 
 import logging
 import math
-import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -40,6 +39,7 @@ from cluster.core.source import Source
 from cluster.sources.version_completeness import Completeness, claim_among, claimed_by, completeness_of
 from cluster.storage.storage import MAX_READ_BYTES, Storage, StoredFile, Tree
 from cluster.storage.version_manifest import MANIFEST_NAME, VersionManifest, parse_manifest
+from cluster.storage.version_name import parse_version_name
 
 logger = logging.getLogger(__name__)
 
@@ -53,14 +53,6 @@ LONGEST_REWALK_S = 10.0
 
 # What an object store says of one version that is true of all of them: the poll fails, and no version for it.
 _OF_THE_STORE = frozenset({Code.UNAVAILABLE, Code.RESOURCE_EXHAUSTED, Code.UNAUTHENTICATED, Code.FAILED_PRECONDITION})
-
-_VERSION_NAME = re.compile(r"\+?[0-9]{1,100}")
-_VERSION_MAX = 2**63 - 1
-
-
-def is_version_name(name: str) -> bool:
-    """Whether a child of a base path is a version, by its name."""
-    return _VERSION_NAME.fullmatch(name) is not None
 
 
 @dataclass(frozen=True, slots=True)
@@ -231,7 +223,7 @@ class FileSystemStoragePathSource(Source):
         paths: dict[int, str] = {}
         complaints = set()
         for name in names:
-            version = _parse_version(name)
+            version = parse_version_name(name)
             if version is None:
                 continue
             path = self._storage.join(model.base_path, name)
@@ -359,11 +351,3 @@ def _preference(policy: VersionPolicy, present: Iterable[int]) -> tuple[list[int
             return newest_first, None
         case Specific(versions):
             return [version for version in newest_first if version in versions], None
-
-
-def _parse_version(name: str) -> int | None:
-    """The number that a directory's name stands for: `00000123` is 123. None for a name that is no version."""
-    if not is_version_name(name):
-        return None
-    version = int(name)
-    return version if version <= _VERSION_MAX else None

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from cluster.config.model_config import ModelConfig, ModelServerConfig
 from cluster.core.errors import AspiredError, FailedPrecondition, NotFound
-from cluster.sources.file_system_storage_path_source import is_version_name
 from cluster.storage.storage import Storage
+from cluster.storage.version_name import is_version_name
 
 
 @dataclass(frozen=True, slots=True)
