@@ -164,7 +164,17 @@ FILES = (
             }
         },
     ),
-    # MetaGraphDef, the rest of this file, brings the whole graph's messages with it.
+    # Of graphs and SavedModels what tells whether an export is whole, and how it is asked.
+    File(
+        "tensorflow/core/framework/node_def.proto",
+        package="tensorflow",
+        messages={"NodeDef": {1: "string name", 2: "string op"}},
+    ),
+    File(
+        "tensorflow/core/framework/graph.proto",
+        package="tensorflow",
+        messages={"GraphDef": {1: "repeated NodeDef node"}},
+    ),
     File(
         "tensorflow/core/protobuf/meta_graph.proto",
         package="tensorflow",
@@ -188,7 +198,20 @@ FILES = (
                 3: "string method_name",
                 4: "map<string, TensorProto> defaults",
             },
+            "AssetFileDef": {1: "TensorInfo tensor_info", 2: "string filename"},
+            "MetaGraphDef": {
+                1: "MetaInfoDef meta_info_def",
+                2: "GraphDef graph_def",
+                5: "map<string, SignatureDef> signature_def",
+                6: "repeated AssetFileDef asset_file_def",
+            },
+            "MetaGraphDef.MetaInfoDef": {4: "repeated string tags"},
         },
+    ),
+    File(
+        "tensorflow/core/protobuf/saved_model.proto",
+        package="tensorflow",
+        messages={"SavedModel": {1: "int64 saved_model_schema_version", 2: "repeated MetaGraphDef meta_graphs"}},
     ),
     File(
         "tensorflow/core/example/feature.proto",

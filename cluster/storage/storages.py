@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from cluster.core.errors import Unimplemented
+from cluster.core.s3_uri import S3_SCHEME
 from cluster.storage.local_storage import LocalStorage
 from cluster.storage.storage import Storage, StoredFile, Tree, WritableStorage
 
@@ -16,7 +17,13 @@ def _local_storage() -> Storage:
     return LocalStorage()
 
 
-SCHEMES: Mapping[str, Callable[[], Storage]] = {FILE_SCHEME: _local_storage}
+def _s3_storage() -> Storage:
+    from cluster.storage.s3_storage import S3Storage
+
+    return S3Storage()
+
+
+SCHEMES: Mapping[str, Callable[[], Storage]] = {FILE_SCHEME: _local_storage, S3_SCHEME: _s3_storage}
 """What makes the storage of each scheme. Called when a path needs it, so that a server without a bucket imports no SDK."""
 
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from cluster.storage.s3_client import s3_client
 from servables.request_log.record_files import FileLimits, RecordFiles, find_log_files
 from servables.request_log.record_sink import RecordSink
 
@@ -17,8 +18,8 @@ SCHEME = "s3://"
 RETRY_INTERVAL_S = 15.0
 """How long what could not be sent waits for another attempt."""
 
-_TIMEOUT_S = 10
-_ATTEMPTS = 2
+_TIMEOUT_S = 10.0
+_ATTEMPTS = 3
 
 
 class S3RecordFiles(RecordSink):
@@ -40,7 +41,7 @@ class S3RecordFiles(RecordSink):
         self._bucket = bucket
         self._folder, _, name = key.rpartition("/")
         self._clock = clock
-        self._make_client = make_client or s3_client
+        self._make_client = make_client or _client
         self._client: Any = None
         self._retry_at: float | None = None
         self._directory = tempfile.mkdtemp(prefix="aspired-request-log-")
@@ -86,20 +87,5 @@ class S3RecordFiles(RecordSink):
         path.unlink(missing_ok=True)
 
 
-def s3_client() -> Any:
-    """A client by the SDK's own variables and profiles; `S3_ENDPOINT`, `S3_USE_HTTPS` and `S3_VERIFY_SSL` say of another store.
-
-    `S3_ENDPOINT` is a host and port or a URL; the other two are 0 or 1.
-    """
-    import boto3
-    from botocore.config import Config
-
-    endpoint = os.environ.get("S3_ENDPOINT")
-    if endpoint and "://" not in endpoint:
-        scheme = "http" if os.environ.get("S3_USE_HTTPS", "1") == "0" else "https"
-        endpoint = f"{scheme}://{endpoint}"
-    config = Config(
-        connect_timeout=_TIMEOUT_S, read_timeout=_TIMEOUT_S, retries={"max_attempts": _ATTEMPTS, "mode": "standard"}
-    )
-    verify = None if os.environ.get("S3_VERIFY_SSL", "1") != "0" else False
-    return boto3.session.Session().client("s3", endpoint_url=endpoint or None, config=config, verify=verify)
+def _client() -> Any:
+    return s3_client(connect_timeout_s=_TIMEOUT_S, read_timeout_s=_TIMEOUT_S, attempts=_ATTEMPTS)

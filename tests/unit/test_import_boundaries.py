@@ -30,7 +30,7 @@ MAY_IMPORT: dict[str, tuple[str, ...] | None] = {
     "cluster.storage": CORE,
     "cluster.sources": (*CONFIG, "cluster.storage"),
     "cluster.actors": (*CONFIG, "cluster.sources"),
-    "cluster.publishing": (*CORE, "cluster.protos", "cluster.storage"),
+    "cluster.publishing": (*CORE, "cluster.protos", "cluster.storage", "servables"),
     "cluster.client": (*CORE, "cluster.protos", "cluster.publishing", "cluster.storage", "servables", "servables.json_codec"),
     "cluster.bench": (*CORE, "cluster.protos", "cluster.client", "servables", "servables.json_codec"),
     "servables": PURE_SERVABLES,
@@ -79,7 +79,10 @@ NEVER_IMPORTS: dict[str, tuple[str, ...]] = {
     "cluster.protos": (*HEAVY, "grpc", "asyncio"),
     "cluster.config": (*HEAVY, "grpc", "asyncio"),
     "cluster.storage": (*HEAVY, "grpc", "asyncio"),
-    "cluster.publishing": HEAVY,
+    "cluster.publishing": (*HEAVY, "grpc", "asyncio"),
+    **dict.fromkeys(
+        (f"cluster.publishing.{module}" for module in ("claim", "published_version", "retention", "version_number")), ACTING
+    ),
     "cluster.sources": (*HEAVY, "grpc", "asyncio"),
     "cluster.client": HEAVY,
     "cluster.bench": HEAVY,
@@ -110,6 +113,7 @@ NEVER_LOADS: dict[str, tuple[str, ...]] = {
     "cluster.protos": (*HEAVY, "grpc"),
     "cluster.config": (*HEAVY, "grpc"),
     "cluster.storage": (*HEAVY, "grpc"),
+    "cluster.publishing": (*HEAVY, "grpc"),
     "cluster.sources": (*HEAVY, "grpc"),
     "cluster.client": HEAVY,
     "cluster.bench": HEAVY,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,8 +10,10 @@ import pytest
 
 from cluster.core.errors import NotFound
 from cluster.storage.local_storage import LocalStorage
+from cluster.storage.s3_storage import S3Storage
 from cluster.storage.storage import Storage
 from tests.fakes.fake_storage import FakeStorage
+from tests.fakes.s3_server import S3Server
 
 
 @dataclass
@@ -21,7 +23,7 @@ class Place:
     storage: Storage
     base_path: str
     change: Callable[[], None]  # writes to version 1
-    delete: Callable[[], None]  # deletes version 1
+    delete: Callable[[], object]  # deletes version 1
 
 
 def local(directory: Path) -> Place:
@@ -51,10 +53,37 @@ def fake(_: Path) -> Place:
     )
 
 
-@pytest.fixture(params=[local, fake])
+def s3(server: S3Server) -> Place:
+    client, bucket = server.client(), "models"
+    client.create_bucket(Bucket=bucket)
+    for key in ("m/1/saved_model.pb", "m/2/saved_model.pb", "m/1/more"):
+        client.delete_object(Bucket=bucket, Key=key)
+
+    def put(key: str, content: bytes) -> None:
+        client.put_object(Bucket=bucket, Key=key, Body=content)
+
+    put("m/1/saved_model.pb", b"graph")
+    put("m/2/saved_model.pb", b"graph")
+    return Place(
+        S3Storage(server.client),
+        f"s3://{bucket}/m",
+        lambda: put("m/1/more", b"data"),
+        lambda: client.delete_object(Bucket=bucket, Key="m/1/saved_model.pb"),
+    )
+
+
+@pytest.fixture(params=[local, fake, s3])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    if request.param is s3:
+        return s3(request.getfixturevalue("s3_server"))
     made: Place = request.param(tmp_path)
     return made
+
+
+@pytest.fixture(scope="module")
+def s3_server() -> Iterator[S3Server]:
+    with S3Server() as server:
+        yield server
 
 
 def test_lists_what_lies_directly_under_a_base_path(place: Place) -> None:

@@ -13,8 +13,9 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
+from cluster.storage.s3_client import s3_client
 from servables.request_log.record_files import FileLimits
-from servables.request_log.s3_record_files import RETRY_INTERVAL_S, S3RecordFiles, s3_client
+from servables.request_log.s3_record_files import RETRY_INTERVAL_S, S3RecordFiles
 from servables.tf_record import encode_record, read_records
 from tests.fakes.manual_clock import ManualClock
 
@@ -116,21 +117,3 @@ def test_what_cannot_be_sent_takes_bounded_space_and_the_oldest_goes_first(bucke
     assert sum(path.stat().st_size for path in kept) <= LIMITS.max_total_bytes
     assert kept[-1].read_bytes() == encode_record(bytes([99]) * 600)
     assert len(kept) == LIMITS.max_total_bytes // 616
-
-
-@pytest.mark.parametrize(
-    ("endpoint_variable", "https", "url"),
-    [
-        ("store:9000", None, "https://store:9000"),
-        ("store:9000", "0", "http://store:9000"),
-        ("http://store:9000", None, "http://store:9000"),
-    ],
-)
-def test_another_store_is_named_by_variables(
-    monkeypatch: pytest.MonkeyPatch, endpoint_variable: str, https: str | None, url: str
-) -> None:
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    monkeypatch.setenv("S3_ENDPOINT", endpoint_variable)
-    if https is not None:
-        monkeypatch.setenv("S3_USE_HTTPS", https)
-    assert s3_client().meta.endpoint_url == url
