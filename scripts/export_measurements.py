@@ -1,4 +1,4 @@
-"""Writes months of chopstick data to train on: python scripts/export_measurements.py --out .aspired/measurements --months 1,2"""
+"""Writes chopstick data to train on: python scripts/export_measurements.py --out .aspired/measurements --months 1,2"""
 
 from __future__ import annotations
 

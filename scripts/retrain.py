@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import socket
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -19,7 +20,7 @@ from typing import Any
 
 import click
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -45,6 +46,7 @@ from scripts.validation import Margin, Score, decide, score
 _ROWS_A_REQUEST = 256
 # How far an answer may be from the candidate's own: float32 through JSON, summed in another order.
 _TOLERANCE = 1e-4
+_CONNECT_TIMEOUT_S = 10.0
 _DATA_SHA256 = "data_sha256"
 
 
@@ -71,10 +73,11 @@ def retrain(plan: Plan, say: Callable[[str], None]) -> int | None:
     rows = f"{len(data.training)} rows to train on, {len(data.held_back)} held back"
     say(f"data: {len(data.files)} files in {data.path}: {rows}")
     published = _published(plan.base_path)
-    if (same := _trained_on(data, published)) is not None:
-        say(f"not better: version {same.version} has been trained on these very data; nothing is published")
-        return None
     with Client(plan.server) as client:
+        if (same := _trained_on(data, published)) is not None:
+            state = _state(client, plan.model, same.version)
+            say(f"not better: version {same.version} has been trained on these very data ({state}); nothing is published")
+            return None
         _served_version(client, plan, published)  # rather now than when the training is over
         candidate = _train(data, plan, say)
         candidate_score = score(candidate.probabilities, data.held_back.label)
@@ -99,7 +102,7 @@ def ask(client: Client, model: str, data: Measurements, version: int | None = No
     answers = []
     for start in range(0, len(data), _ROWS_A_REQUEST):
         part = data.rows(slice(start, start + _ROWS_A_REQUEST))
-        inputs = {"length_mm": part.length_mm, "person": part.person}
+        inputs: dict[str, ArrayLike] = {"length_mm": part.length_mm, "person": part.person}
         answers.append(client.predict(model, inputs, version=version, outputs=["probabilities"])["probabilities"])
     return np.concatenate(answers)
 
@@ -114,6 +117,12 @@ def _published(base_path: str) -> Sequence[PublishedVersion]:
 def _trained_on(data: TrainingSet, published: Sequence[PublishedVersion]) -> PublishedVersion | None:
     same = (version for version in published if version.annotations.get(_DATA_SHA256) == data.sha256)
     return next((version for version in same if version.state.whole), None)
+
+
+def _state(client: Client, model: str, version: int) -> str:
+    with contextlib.suppress(NotFound):
+        return "; ".join(map(str, client.status(model, version)))
+    return "the server does not have it"
 
 
 def _served_version(client: Client, plan: Plan, published: Sequence[PublishedVersion]) -> int | None:
@@ -162,6 +171,7 @@ def _ray(address: str | None) -> Iterator[None]:
         if address is None:
             ray.init(address="local", num_cpus=1, include_dashboard=False, object_store_memory=100 << 20, **quiet)
         else:
+            _check_reachable(address)
             ray.init(address=address, runtime_env=_code(), **quiet)
     except (ConnectionError, RuntimeError, OSError, ValueError) as error:
         raise Unavailable(f"Ray at {address or 'local'}: {_one_line(error)}") from error
@@ -169,6 +179,15 @@ def _ray(address: str | None) -> Iterator[None]:
         yield
     finally:
         ray.shutdown()
+
+
+def _check_reachable(address: str) -> None:
+    """Ray itself waits for minutes for an address where nothing listens."""
+    if "://" in address:
+        raise ValueError("expected host:port, as in `ray start`'s words; the dashboard's address is for `ray job submit` alone")
+    host, _, port = address.rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host.strip("[]"), int(port)), _CONNECT_TIMEOUT_S).close()
 
 
 def _code() -> dict[str, Any] | None:
@@ -232,7 +251,9 @@ def _one_line(error: object) -> str:
 @click.option("--min-rows", type=click.IntRange(1), default=100, help="Fewest held-back rows to judge by.")
 @click.option("--keep", type=click.IntRange(1), default=None, help="Delete all but the newest so many versions afterwards.")
 @click.option("--ray-address", envvar="RAY_ADDRESS", default=None, help="A Ray cluster to train on; else one is started here.")
-@click.option("--timeout", type=click.FloatRange(0, min_open=True), default=300.0, help="Seconds for training, and for loading.")
+@click.option(
+    "--timeout", type=click.FloatRange(0, min_open=True), default=300.0, help="Seconds for training, and for loading."
+)
 def main(
     data: str,
     base_path: str,
@@ -245,7 +266,8 @@ def main(
     ray_address: str | None,
     timeout: float,
 ) -> None:
-    """Trains the chopstick classifier on the CSV files in DATA, and publishes it under BASE_PATH if it is better than what is served.
+    """Trains the chopstick classifier on the CSV files in DATA, and publishes it under BASE_PATH if it beats the version
+    that is served.
 
     Both may be directories or bucket prefixes like s3://bucket/prefix. Ends with status 0 when there was nothing to publish.
     """

@@ -47,7 +47,9 @@ class Verdict:
 def score(probabilities: NDArray[np.floating], label: NDArray[np.int64]) -> Score:
     """Scores [rows, classes] against the class of each row. Raises InvalidArgument when a row is no probabilities."""
     if probabilities.ndim != 2 or len(probabilities) != len(label) or probabilities.shape[1] <= label.max(initial=0):
-        raise InvalidArgument(f"probabilities have the shape {probabilities.shape} for {len(label)} rows: not one for each class")
+        raise InvalidArgument(
+            f"probabilities have the shape {probabilities.shape} for {len(label)} rows: not one for each class"
+        )
     wrong = ~(np.abs(probabilities.sum(axis=1) - 1.0) < _SUM_TOLERANCE) | ~(probabilities >= 0.0).all(axis=1)
     if wrong.any():
         raise InvalidArgument(f"{probabilities[wrong][0].tolist()} are no probabilities: they must add up to 1")
@@ -66,8 +68,6 @@ def decide(candidate: Score, served: Score | None, margin: Margin) -> Verdict:
     more_accurate = round(candidate.accuracy - served.accuracy, 9)
     less_loss = round(served.log_loss - candidate.log_loss, 9)
     better = more_accurate >= margin.accuracy and less_loss >= margin.log_loss
-    return Verdict(
-        better,
-        f"{'better' if better else 'not better'}: accuracy {more_accurate * 100:+.1f} points"
-        f" (at least {margin.accuracy * 100:+.1f} wanted), log loss {-less_loss:+.3f} (at least {-margin.log_loss:+.3f} wanted)",
-    )
+    accuracy = f"accuracy {more_accurate * 100:+.1f} points ({margin.accuracy * 100:+.1f} or more wanted)"
+    log_loss = f"log loss {-less_loss:+.3f} ({-margin.log_loss:+.3f} or less wanted)"
+    return Verdict(better, f"{'better' if better else 'not better'}: {accuracy}, {log_loss}")
