@@ -1,4 +1,7 @@
-"""The command line: `aspired serve | status | shutdown | config | bench | version`."""
+"""The command line.
+
+`aspired serve | status | shutdown`, `publish | versions | pull | unpublish`, `config | bench | version`.
+"""
 
 from __future__ import annotations
 
@@ -21,10 +24,14 @@ from cluster.config.native_config_text import native_config_text
 from cluster.config.server_config import ServerConfig, parse_model_config_file, read_config_text, read_server_config
 from cluster.config_report import check_config_file, print_config_report
 from cluster.core.errors import AspiredError, ConfigError, NotFound
+from cluster.publish_command import publish
+from cluster.pull_command import pull
 from cluster.serve_help import print_serve_help
 from cluster.server_status import ServerStatus
 from cluster.status_report import print_status
 from cluster.terminal import Terminal
+from cluster.unpublish_command import unpublish
+from cluster.versions_command import versions
 
 
 class Launcher(Protocol):
@@ -116,6 +123,8 @@ def _aspired() -> None:
       curl -d '{"instances": [1.0, 2.0, 5.0]}' http://localhost:8501/v1/models/half_plus_two:predict
     See what is loaded, where, and why something is not:
       aspired status
+    Publish the next version, and wait until it answers:
+      aspired publish ./export /models/half_plus_two --wait http://localhost:8501
     How fast is it?
       aspired bench http://localhost:8501 --model half_plus_two
     """
@@ -216,7 +225,8 @@ def version(commands: _Commands) -> int:
     return _print_versions(commands.terminal)
 
 
-_aspired.add_command(bench)
+for _command in (publish, versions, pull, unpublish, bench):
+    _aspired.add_command(_command)
 
 
 def _print_versions(terminal: Terminal) -> int:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TextIO
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.padding import Padding
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn, TransferSpeedColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -68,6 +69,28 @@ class Terminal:
             self.note(f"{text} ...")
             yield
         self.note(f"{text}: done in {time.monotonic() - begun:.1f} s")
+
+    @contextlib.contextmanager
+    def progress(self) -> Iterator[Callable[[str, int, int], None]]:
+        """Gives what shows progress: told what is done, how many bytes of it, and of how many in all.
+
+        A bar on a terminal, which goes at the end; in a pipe a line for each new text.
+        """
+        if self._err.is_terminal:
+            columns = (BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn())
+            with Progress(TextColumn("{task.description}", markup=False), *columns, console=self._err, transient=True) as bar:
+                task = bar.add_task("", total=None)
+                yield lambda text, done, total: bar.update(task, description=text, completed=done, total=total)
+            return
+        shown = ""
+
+        def show(text: str, done: int, total: int) -> None:
+            nonlocal shown
+            if text != shown:
+                shown = text
+                self.note(f"{text} ...")
+
+        yield show
 
 
 def _print(console: Console, text: str, style: str | None = None, indent: int = 0) -> None:

@@ -59,13 +59,15 @@ class ServingSettings:
 class ModelSettings:
     """All of it, for one model. `serving` goes to the replicas; the rest says where and how many they are (`StreamOptions`).
 
-    `resource_preserving`: an old version is unloaded before the new one loads.
+    `resource_preserving`: an old version is unloaded before the new one loads. `settle_s` is for the source: how long the files
+    of a version without a manifest must have been still; None: as the flags say.
     """
 
     replicas: int | None = None
     resources: ResourceRequest = ResourceRequest()
     node_labels: tuple[tuple[str, str], ...] = ()
     resource_preserving: bool = False
+    settle_s: float | None = None
     serving: ServingSettings = ServingSettings()
 
 

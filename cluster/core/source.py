@@ -37,3 +37,7 @@ class Source(ABC):
         Asked for after each poll, with its `now`: what waits for nothing but time need not wait for the next poll as well.
         """
         return None
+
+    def waiting(self, stream: str) -> Sequence[str]:
+        """What keeps versions of the stream from being aspired as they are, a line for each. Asked for after each poll."""
+        return ()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from functools import partial
@@ -24,7 +24,7 @@ from cluster.storage.version_manifest import MANIFEST_NAME, is_claim
 
 def list_versions(storage: Storage, base_path: str) -> tuple[PublishedVersion, ...]:
     """Every version under the base path, newest first. Raises NotFound when the base path is not there."""
-    children = persistently(partial(_children, storage, base_path))
+    children = persistently(partial(storage.children, base_path))
     with ThreadPoolExecutor(THREADS, thread_name_prefix="catalog") as pool:
         found = list(pool.map(partial(_look, storage, base_path), children))
     return tuple(sorted((version for version in found if version), key=lambda version: -version.version))
@@ -32,13 +32,6 @@ def list_versions(storage: Storage, base_path: str) -> tuple[PublishedVersion, .
 
 def newest_whole(versions: Iterable[PublishedVersion]) -> PublishedVersion | None:
     return max((version for version in versions if version.state.whole), key=lambda version: version.version, default=None)
-
-
-def _children(storage: Storage, base_path: str) -> Sequence[str]:
-    try:
-        return storage.children(base_path)
-    except NotFound as error:
-        raise NotFound(f"{base_path}: there is no such base path") from error
 
 
 def _look(storage: Storage, base_path: str, child: str) -> PublishedVersion | None:

@@ -6,7 +6,7 @@ import contextlib
 import random
 import time
 import uuid
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 
 from cluster.core.errors import Aborted, AlreadyExists, AspiredError, DataLoss, NotFound
@@ -124,7 +124,7 @@ def _refuse_taken(storage: WritableStorage, base_path: str, children: Iterable[s
                 raise _taken(path, [file.name for file in persistently(partial(storage.tree, path)).files])
 
 
-def _taken(path: str, names: Iterable[str]) -> AlreadyExists:
-    if all(map(is_claim, names)):
+def _taken(path: str, names: Sequence[str]) -> AlreadyExists:
+    if MANIFEST_NAME not in names and any(map(is_claim, names)):
         return AlreadyExists(f"{path} is being published by another: leave the number out to get the next one")
     return AlreadyExists(f"{path} exists already: leave the number out to get the next one")

@@ -94,7 +94,7 @@ def _no_model(root: Path, names: set[str]) -> FailedPrecondition:
 
 def _check_tflite(root: Path, names: set[str]) -> None:
     if TFLITE_NAME not in names:
-        raise _no_model(root, names)
+        raise FailedPrecondition(f"{root} holds no {TFLITE_NAME}: it is not a TFLite model")
     with open(root / TFLITE_NAME, "rb") as file:
         if file.read(8)[_TFLITE_IDENTIFIER] != b"TFL3":
             raise InvalidArgument(f"{root / TFLITE_NAME} is not a TFLite model")

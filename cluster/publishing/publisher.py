@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-from cluster.core.errors import AspiredError, InvalidArgument
+from cluster.core.errors import AlreadyExists, AspiredError, InvalidArgument
 from cluster.publishing.claim import Claim, Purpose
 from cluster.publishing.claimed_version import children_of, claim_version
 from cluster.publishing.export import Export
@@ -76,7 +76,6 @@ def publish_export(
         files = transfer(
             export.files,
             reservation.upload,
-            export.size_bytes,
             lambda transferred: progress(PublishProgress(Step.UPLOADING, reservation.version, transferred)),
         )
         reservation.publish(
@@ -110,11 +109,14 @@ def absolute(path: str | Path) -> str:
     return str(path).rstrip("/") if "://" in str(path) else os.path.abspath(path)
 
 
-def number_to_be(storages: Storages, base_path: str, version: int | None, known: Iterable[int]) -> int:
-    """The number that a publication would get now, were nobody else publishing."""
-    if version is not None:
-        return check_version(version)
-    return next_version(children_of(storages.writable(base_path), base_path), known)
+def number_to_be(storages: Storages, base_path: str, version: int | None) -> int:
+    """The number that a publication would get now, were nobody else at it. Raises AlreadyExists as `publish_export` does."""
+    children = children_of(storages.writable(base_path), base_path)
+    if version is None:
+        return next_version(children)
+    if check_version(version) in map(parse_version_name, children):
+        raise AlreadyExists(f"{base_path}/{version} exists already: leave the number out to get the next one")
+    return version
 
 
 def publisher_name() -> str:

@@ -56,7 +56,7 @@ def pull_version(
         staging = Path(tempfile.mkdtemp(prefix=".aspired-pulling-", dir=target.parent))
         try:
             staging.chmod(0o755)
-            transfer(files, _Puller(storage, wanted.path, staging, manifest).pull, size_bytes, progress)
+            transfer(files, _Puller(storage, wanted.path, staging, manifest).pull, progress)
             if manifest is not None:
                 (staging / MANIFEST_NAME).write_bytes(manifest.to_json())
             staging.rename(target)

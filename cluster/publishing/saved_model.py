@@ -30,7 +30,7 @@ def check_saved_model(root: Path, names: Set[str]) -> tuple[Mapping[str, Signatu
     """
     file_name = next((name for name in SAVED_MODEL_NAMES if name in names), None)
     if file_name is None:
-        raise FailedPrecondition(f"{root} holds no saved_model.pb: it is not a SavedModel")
+        raise FailedPrecondition(f"{root} holds no {SAVED_MODEL_NAMES[0]}: it is not a SavedModel")
     saved_model = _read(root / file_name)
     if not saved_model.meta_graphs:
         raise InvalidArgument(f"{root / file_name} holds no graph: it is not a SavedModel")

@@ -8,20 +8,28 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
-from cluster.core.errors import Cancelled, DeadlineExceeded, Unavailable
+from cluster.core.errors import Cancelled, DeadlineExceeded, ResourceExhausted, Unavailable
 
 THREADS = 8
 ATTEMPTS = 5
 _FIRST_PAUSE_S = 0.2
 _REPORT_EVERY_S = 0.1
 
-F = TypeVar("F")
-R = TypeVar("R")
-
 Moved = Callable[[int], None]
-"""Told how many bytes more have been moved; raises Cancelled when the transfer is to end."""
+"""Told how many bytes more have been moved; raises Cancelled, once, in the middle of a file that need not be moved any more."""
+
+
+class Sized(Protocol):
+    """A file that is to be moved."""
+
+    @property
+    def size_bytes(self) -> int: ...
+
+
+F = TypeVar("F", bound=Sized)
+R = TypeVar("R")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +45,6 @@ class TransferProgress:
 def transfer(
     files: Sequence[F],
     move: Callable[[F, Moved], R],
-    size_bytes: int,
     progress: Callable[[TransferProgress], None],
     pause: Callable[[float], None] = time.sleep,
 ) -> list[R]:
@@ -47,16 +54,22 @@ def transfer(
     """
     stopped = threading.Event()
     bytes_done = [0] * len(files)
+    size_bytes = sum(file.size_bytes for file in files)
 
     def attempt(index: int) -> R:
+        if stopped.is_set():
+            raise Cancelled("The transfer was stopped")
         bytes_done[index] = 0
+        cancelled = False
 
         def moved(count: int) -> None:
-            if stopped.is_set():
-                raise Cancelled("The transfer was stopped")
+            nonlocal cancelled
             bytes_done[index] += count
+            # An SDK tells the rest of a file's bytes when it closes the file, which it must be let do.
+            if stopped.is_set() and not cancelled and bytes_done[index] < files[index].size_bytes:
+                cancelled = True
+                raise Cancelled("The transfer was stopped")
 
-        moved(0)
         return move(files[index], moved)
 
     with ThreadPoolExecutor(THREADS, thread_name_prefix="transfer") as pool:
@@ -76,10 +89,10 @@ def transfer(
 
 
 def persistently(work: Callable[[], R], pause: Callable[[float], None] = time.sleep) -> R:
-    """What `work` returns, tried again with growing pauses while the storage cannot be reached or is too slow."""
+    """What `work` returns, tried again with growing pauses while the storage cannot be reached or asks for fewer requests."""
     for attempt in range(1, ATTEMPTS):
         try:
             return work()
-        except (Unavailable, DeadlineExceeded):
+        except (Unavailable, DeadlineExceeded, ResourceExhausted):
             pause(_FIRST_PAUSE_S * 2**attempt * random.uniform(0.5, 1.0))
     return work()

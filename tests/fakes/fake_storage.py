@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from cluster.core.errors import AspiredError, NotFound
 from cluster.storage.storage import Storage, StoredFile, Tree
@@ -12,7 +12,8 @@ from cluster.storage.storage import Storage, StoredFile, Tree
 class FakeStorage(Storage):
     """Holds versions as trees: `put` writes one, `remove` deletes one, `fail` makes a path raise, `block` makes it hang.
 
-    `walks` counts the looks at each tree.
+    `walks` counts the looks at each tree, `listings` those at each base path, `reads` those at each file. Paths with a scheme
+    are not local.
     """
 
     def __init__(self) -> None:
@@ -22,6 +23,8 @@ class FakeStorage(Storage):
         self._vanishing: set[str] = set()
         self._contents: dict[str, bytes] = {}
         self.walks: dict[str, int] = {}
+        self.listings: dict[str, int] = {}
+        self.reads: dict[str, int] = {}
 
     def add_base_path(self, base_path: str) -> None:
         self._trees.setdefault(base_path, {})
@@ -35,9 +38,14 @@ class FakeStorage(Storage):
         age_s: float | None = 3600.0,
         size_bytes: int = 100,
         entries: int = 4,
+        files: Mapping[str, int] | None = None,
     ) -> None:
-        """Writes a version's files; `age_s` is how old they look, whatever the time."""
-        self._trees.setdefault(base_path, {})[child] = Tree(fingerprint, size_bytes, entries, age_s)
+        """Writes a version's files; `age_s` is how old they look, whatever the time. `files` are names with their sizes."""
+        stored = tuple(StoredFile(name, size, fingerprint) for name, size in sorted((files or {}).items()))
+        self.put_tree(base_path, child, Tree(fingerprint, size_bytes, entries, age_s, stored))
+
+    def put_tree(self, base_path: str, child: str, tree: Tree) -> None:
+        self._trees.setdefault(base_path, {})[child] = tree
 
     def remove(self, base_path: str, child: str | None = None) -> None:
         """Deletes a version, or the base path with all of them."""
@@ -62,6 +70,7 @@ class FakeStorage(Storage):
 
     def children(self, path: str) -> Sequence[str]:
         self._pass(path)
+        self.listings[path] = self.listings.get(path, 0) + 1
         if path not in self._trees:
             raise NotFound(f"{path}: No such file or directory")
         return list(self._trees[path])
@@ -80,6 +89,7 @@ class FakeStorage(Storage):
 
     def read(self, path: str) -> bytes:
         self._pass(path)
+        self.reads[path] = self.reads.get(path, 0) + 1
         try:
             return self._contents[path]
         except KeyError:
@@ -87,6 +97,9 @@ class FakeStorage(Storage):
 
     def read_range(self, path: str, file: StoredFile, start: int, end: int) -> Iterator[bytes]:
         yield self.read(self.join(path, file.name))[start:end]
+
+    def local_path(self, path: str) -> str | None:
+        return None if "://" in path else path
 
     def put_file(self, path: str, content: bytes) -> None:
         """What `read` gives for a path; trees do not list it by themselves."""

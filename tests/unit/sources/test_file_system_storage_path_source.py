@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections.abc import Mapping
 
 import pytest
 from hypothesis import given
@@ -9,8 +10,19 @@ from hypothesis import strategies as st
 
 from cluster.config.model_config import All, Latest, ModelConfig, Specific, VersionPolicy
 from cluster.config.model_settings import ModelSettings, ServingSettings, Unbatched
-from cluster.core.errors import Code, FailedPrecondition, NotFound, PermissionDenied, Unavailable
+from cluster.core.errors import (
+    AspiredError,
+    Code,
+    FailedPrecondition,
+    NotFound,
+    PermissionDenied,
+    ResourceExhausted,
+    Unauthenticated,
+    Unavailable,
+)
 from cluster.sources.file_system_storage_path_source import FileSystemStoragePathSource
+from cluster.storage.storage import StoredFile, Tree
+from cluster.storage.version_manifest import CLAIM_PREFIX, MANIFEST_NAME, ManifestFile, VersionManifest
 from tests.fakes.fake_storage import FakeStorage
 
 BASE = "/models/m"
@@ -316,6 +328,220 @@ class TestUnreadableVersions:
             (version,) = source.poll("m", second) or ()
             assert version.status.ok
             assert version.fingerprint == "whole"
+
+
+REMOTE = "s3://models/m"
+FILES = {"saved_model.pb": 5, "variables/x": 7}
+
+
+def manifest_of(files: Mapping[str, int]) -> bytes:
+    return VersionManifest(tuple(ManifestFile(name, size, "0" * 64) for name, size in files.items())).to_json()
+
+
+@pytest.mark.parametrize("base", [BASE, REMOTE], ids=["local", "remote"])
+class TestManifests:
+    """Under the same rule wherever they lie."""
+
+    @pytest.fixture
+    def storage(self, storage: FakeStorage, base: str) -> FakeStorage:
+        storage.put(base, "1")
+        storage.put_file(f"{base}/2/{MANIFEST_NAME}", manifest_of(FILES))
+        return storage
+
+    @pytest.fixture
+    def source(self, storage: FakeStorage, base: str) -> FileSystemStoragePathSource:
+        source = FileSystemStoragePathSource([ModelConfig("m", base)], storage, settle_s=SETTLE_S)
+        assert polled(source, 0) == {1: "whole"}
+        return source
+
+    def publish(self, storage: FakeStorage, base: str, fingerprint: str = "new", **changed: int) -> None:
+        storage.put(base, "2", fingerprint, age_s=0, files={MANIFEST_NAME: 300, **FILES, **changed})
+
+    def test_a_version_that_is_whole_by_its_manifest_waits_for_no_rest(
+        self, storage: FakeStorage, source: FileSystemStoragePathSource, base: str
+    ) -> None:
+        self.publish(storage, base)
+        assert polled(source, 1) == {2: "new"}
+        assert list(source.waiting("m")) == []
+        assert source.due("m", 1) is None
+
+    def test_a_version_is_not_served_before_the_last_file_and_then_at_once(
+        self, storage: FakeStorage, source: FileSystemStoragePathSource, base: str
+    ) -> None:
+        self.publish(storage, base, "part", **{"saved_model.pb": 4})
+        for second in range(1, 20):
+            assert polled(source, second) == {1: "whole"}
+            assert source.waiting("m") == ("version 2: saved_model.pb has 4 bytes, not 5",)
+            assert source.due("m", second) is None, "time alone does not help"
+        self.publish(storage, base, "all")
+        assert polled(source, 20) == {2: "all"}
+        assert source.waiting("m") == ()
+
+    def test_a_manifest_is_read_once_until_it_changes(
+        self, storage: FakeStorage, source: FileSystemStoragePathSource, base: str
+    ) -> None:
+        self.publish(storage, base)
+        for second in range(1, 40):
+            source.poll("m", second)
+        assert storage.reads == {f"{base}/2/{MANIFEST_NAME}": 1}
+
+    def test_files_that_change_under_an_old_manifest_must_come_to_rest(
+        self, storage: FakeStorage, source: FileSystemStoragePathSource, base: str
+    ) -> None:
+        files = {MANIFEST_NAME: 300, **FILES}
+        storage.put(base, "2", "old", files=files)
+        assert polled(source, 1) == {2: "old"}
+        stored = [StoredFile(name, size, "old") for name, size in files.items()]
+        storage.put_tree(base, "2", Tree("overwritten in part", 12, 3, 0.0, tuple(stored)))
+        assert polled(source, 20) == {2: "old"}
+        assert polled(source, 20 + SETTLE_S) == {2: "overwritten in part"}
+
+    def test_a_version_published_again_with_a_new_manifest_is_emitted_at_once(
+        self, storage: FakeStorage, source: FileSystemStoragePathSource, base: str
+    ) -> None:
+        self.publish(storage, base, "old")
+        assert polled(source, 1) == {2: "old"}
+        self.publish(storage, base, "new")
+        assert polled(source, 20) == {2: "new"}
+
+    def test_a_broken_manifest_is_shown_and_never_served_until_it_is_mended(
+        self, storage: FakeStorage, source: FileSystemStoragePathSource, base: str
+    ) -> None:
+        storage.put_file(f"{base}/2/{MANIFEST_NAME}", b"{")
+        self.publish(storage, base, "broken")
+        for second in range(1, 5):
+            source.poll("m", second)
+        one, two = source.poll("m", 5) or ()
+        assert one.status.ok
+        assert (two.id.version, two.status.code) == (2, Code.DATA_LOSS)
+        assert storage.reads == {f"{base}/2/{MANIFEST_NAME}": 1}
+        storage.put_file(f"{base}/2/{MANIFEST_NAME}", manifest_of(FILES))
+        self.publish(storage, base, "mended")
+        assert polled(source, 6) == {2: "mended"}
+
+    def test_what_is_served_outlives_a_manifest_that_breaks(
+        self, storage: FakeStorage, source: FileSystemStoragePathSource, base: str
+    ) -> None:
+        self.publish(storage, base, "good")
+        assert polled(source, 1) == {2: "good"}
+        storage.put_file(f"{base}/2/{MANIFEST_NAME}", b"{")
+        self.publish(storage, base, "broken")
+        for second in (20, 30, 40):
+            assert polled(source, second) == {2: "good"}
+        assert "is not a manifest" in source.waiting("m")[0]
+
+    def test_a_manifest_too_large_to_be_one_is_not_read(
+        self, storage: FakeStorage, source: FileSystemStoragePathSource, base: str
+    ) -> None:
+        self.publish(storage, base, **{MANIFEST_NAME: 1 << 40})
+        source.poll("m", 1)
+        _, two = source.poll("m", 5) or ()
+        assert two.status.code is Code.DATA_LOSS
+        assert storage.reads == {}
+
+    def test_a_manifest_that_is_gone_when_it_is_read_is_looked_for_again(
+        self, storage: FakeStorage, source: FileSystemStoragePathSource, base: str
+    ) -> None:
+        storage.put_file(f"{base}/3/{MANIFEST_NAME}", manifest_of({"x": 1}))
+        storage.put(base, "4", "torn", files={MANIFEST_NAME: 300, "x": 1})
+        assert polled(source, 1) == {1: "whole"}
+        assert source.waiting("m") == (f"version 4: {MANIFEST_NAME} was there and is gone",)
+
+    def test_a_claim_without_a_manifest_is_never_at_rest_and_its_owner_is_named(
+        self, storage: FakeStorage, source: FileSystemStoragePathSource, base: str
+    ) -> None:
+        claim = f"{CLAIM_PREFIX}x"
+        storage.put_file(f"{base}/2/{claim}", b'{"publisher": "eve@host", "since": "noon"}')
+        storage.put(base, "2", "claimed", files={claim: 50, "saved_model.pb": 5})
+        for second in range(1, 60):
+            assert polled(source, second) == {1: "whole"}
+        assert source.waiting("m") == ("version 2: it is being published by eve@host since noon",)
+        assert storage.reads == {f"{base}/2/{claim}": 1}
+        self.publish(storage, base)
+        assert polled(source, 60) == {2: "new"}
+
+    def test_a_checkpoint_without_a_shard_is_not_at_rest(
+        self, storage: FakeStorage, source: FileSystemStoragePathSource, base: str
+    ) -> None:
+        names = {"saved_model.pb": 5, "variables/variables.index": 7}
+        storage.put(base, "2", "part", files=names)
+        for second in range(1, 60):
+            assert polled(source, second) == {1: "whole"}
+        assert source.waiting("m") == ("version 2: variables/variables.data-00000-of-00001 is missing",)
+        storage.put(base, "2", "all", age_s=0, files={**names, "variables/variables.data-00000-of-00001": 9})
+        assert polled(source, 60) == {1: "whole"}
+        assert source.waiting("m") == ("version 2: its files have not been still for 1.5 s yet",)
+        assert polled(source, 60 + SETTLE_S) == {2: "all"}
+
+
+class TestObjectStores:
+    @pytest.fixture
+    def storage(self, storage: FakeStorage) -> FakeStorage:
+        storage.put(REMOTE, "1")
+        storage.put(REMOTE, "2")
+        return storage
+
+    @pytest.fixture
+    def source(self, storage: FakeStorage) -> FileSystemStoragePathSource:
+        return FileSystemStoragePathSource([ModelConfig("m", REMOTE)], storage, settle_s=SETTLE_S)
+
+    def test_a_poll_is_one_listing_and_a_version_at_rest_is_looked_at_every_ten_seconds(
+        self, storage: FakeStorage, source: FileSystemStoragePathSource
+    ) -> None:
+        for second in range(60):
+            source.poll("m", second)
+        assert storage.listings == {REMOTE: 60}
+        assert storage.walks == {f"{REMOTE}/2": 6}, "and what the policy does not want, never"
+
+    def test_a_version_that_is_overwritten_is_noticed_within_ten_seconds(
+        self, storage: FakeStorage, source: FileSystemStoragePathSource
+    ) -> None:
+        source.poll("m", 0)
+        storage.put(REMOTE, "2", "overwritten")
+        assert polled(source, 9.9) == {2: "whole"}
+        assert polled(source, 10) == {2: "whole"}
+        assert source.due("m", 10) == 10 + SETTLE_S
+        assert polled(source, 10 + SETTLE_S) == {2: "overwritten"}
+
+    @pytest.mark.parametrize("error", [Unavailable("503"), ResourceExhausted("SlowDown"), Unauthenticated("ExpiredToken")])
+    def test_what_ails_the_store_fails_the_poll_and_no_version(
+        self, storage: FakeStorage, source: FileSystemStoragePathSource, error: AspiredError
+    ) -> None:
+        storage.put(REMOTE, "3", age_s=0)
+        storage.fail(f"{REMOTE}/3", error)
+        for second in range(5):
+            with pytest.raises(type(error)):
+                source.poll("m", second)
+        storage.heal(f"{REMOTE}/3")
+        assert polled(source, 5) == {2: "whole"}
+        assert polled(source, 5 + SETTLE_S) == {3: "whole"}
+
+    def test_a_version_that_may_not_be_read_is_shown_beside_the_older(
+        self, storage: FakeStorage, source: FileSystemStoragePathSource
+    ) -> None:
+        storage.put(REMOTE, "3")
+        storage.fail(f"{REMOTE}/3", PermissionDenied("s3:GetObject must be allowed"))
+        assert polled(source, 0) == {2: "whole"}
+        assert source.waiting("m") == ("version 3: s3:GetObject must be allowed",)
+        two, three = source.poll("m", SETTLE_S) or ()
+        assert (two.status.ok, three.status.code) == (True, Code.PERMISSION_DENIED)
+
+    def test_versions_that_vanish_between_two_listings_empty_no_stream(
+        self, storage: FakeStorage, source: FileSystemStoragePathSource
+    ) -> None:
+        source.poll("m", 0)
+        for child in ("1", "2"):
+            storage.vanish_when_walked(REMOTE, child)
+        assert polled(source, 20) is None
+
+
+def test_a_models_own_settle_time_wins(storage: FakeStorage) -> None:
+    storage.put(BASE, "1", age_s=20)
+    model = ModelConfig("m", BASE, settings=ModelSettings(settle_s=30.0))
+    source = FileSystemStoragePathSource([model], storage, settle_s=SETTLE_S)
+    assert polled(source, 0) is None
+    assert source.due("m", 0) == 10.0
+    assert polled(source, 10) == {1: "whole"}
 
 
 class TestCost:
