@@ -32,11 +32,12 @@ from cluster.config.server_options import ServerOptions
 from cluster.core.acknowledgements import FrontendReport
 from cluster.core.aspired_versions_state import Options
 from cluster.core.errors import AlreadyExists, NotFound, Unavailable
+from cluster.core.fetch_progress import total_progress
 from cluster.core.replica_report import ReplicaPhase, ReplicaReport
 from cluster.core.resource_ledger import Totals
 from cluster.core.servable_state import ServableState
 from cluster.server_record import ServerRecord
-from cluster.server_status import ModelStatus, NodeStatus, ResourceTotals, ServerStatus, VersionStatus
+from cluster.server_status import FetchStatus, ModelStatus, NodeStatus, ResourceTotals, ServerStatus, VersionStatus
 from cluster.sources.file_system_storage_path_source import FileSystemStoragePathSource
 from cluster.sources.model_repository import ModelRepository
 from cluster.storage.storages import Storages
@@ -129,6 +130,7 @@ class Server:
             warmup_options(options),
             per_version_batching=options.enable_per_model_batching_parameters,
             lanes=LaneOptions(options.direct_lanes, across_nodes=options.ray_address != "local"),
+            cache=options.model_cache_options,
             logs=options.log_options,
             fork_server=fork_server,
         )
@@ -425,6 +427,18 @@ def _version(state: ServableState, controller: ControllerStatus, replicas: Seque
         nodes=tuple(sorted({slot.node_id for slot in placement.slots})) if placement else (),
         attempts=placement.attempts if placement else 0,
         caller_thread_signatures=tuple(sorted(frozenset().union(*(report.caller_thread_signatures for report in mine)))),
+        fetch=_fetch(mine),
+    )
+
+
+def _fetch(reports: Sequence[ReplicaReport]) -> FetchStatus | None:
+    """What the nodes of a version fetch; the replicas of one node wait for the same bytes."""
+    by_node = {report.node_id: report.fetch for report in reports if report.fetch is not None}
+    if not by_node:
+        return None
+    total = total_progress(tuple(by_node.values()))
+    return FetchStatus(
+        bytes_done=total.bytes_done, bytes_total=total.bytes_total, bytes_per_s=total.bytes_per_s, trouble=total.trouble
     )
 
 

@@ -28,11 +28,21 @@ class NodeStatus(_Status):
     gpus: int = 0
 
 
+class FetchStatus(_Status):
+    """How far the nodes are that fetch a version from where it is stored: see `FetchProgress`."""
+
+    bytes_done: int
+    bytes_total: int
+    bytes_per_s: float = 0.0
+    trouble: str = ""
+
+
 class VersionStatus(_Status):
     """One model version. `state` is TF Serving's (START ... END), `code` and `message` are the status beside it.
 
     `nodes` are the ids of those that hold a replica; `attempts` counts the loads begun. `caller_thread_signatures` are those of
-    which some requests were found to run quicker without handing them to TensorFlow's threads.
+    which some requests were found to run quicker without handing them to TensorFlow's threads. `fetch` is set while nodes fetch
+    its files.
     """
 
     version: int
@@ -44,6 +54,7 @@ class VersionStatus(_Status):
     nodes: tuple[str, ...] = ()
     attempts: int = 0
     caller_thread_signatures: tuple[str, ...] = ()
+    fetch: FetchStatus | None = None
 
 
 class ModelStatus(_Status):

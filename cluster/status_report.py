@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from cluster.core.fetch_progress import FetchProgress
 from cluster.server_status import ModelStatus, ServerStatus, VersionStatus
 from cluster.terminal import Terminal
 
@@ -53,8 +54,16 @@ def _version_row(model: ModelStatus, version: VersionStatus) -> tuple[str, ...]:
         f"{version.replicas_ready}/{version.replicas_wanted}",
         ",".join(node[:_NODE_ID_LENGTH] for node in version.nodes) or "-",
         str(version.attempts),
-        f"{version.code}: {_one_line(version.message)}" if version.message else version.code,
+        _status(version),
     )
+
+
+def _status(version: VersionStatus) -> str:
+    said = f"{version.code}: {_one_line(version.message)}" if version.message else version.code
+    if version.fetch is None:
+        return said
+    fetching = f"fetching {FetchProgress(**version.fetch.model_dump())}"
+    return fetching if version.code == "OK" else f"{fetching}; {said}"
 
 
 def _print_nodes(terminal: Terminal, status: ServerStatus) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from cluster.config.flag import Group, declared_flags, flag
 from cluster.config.log_options import LogOptions
+from cluster.config.model_cache_options import ModelCacheOptions
 from cluster.config.names import SERVER_NAME
 from cluster.core.errors import ConfigError
 
@@ -197,6 +198,22 @@ class ServerOptions:
         False,
         Group.LOADING,
         "Also run every signature with each of allowed_batch_sizes before a version is available.",
+    )
+    model_cache_dir: str = flag(
+        "",
+        Group.LOADING,
+        "Directory on every node, of the server's user alone, where versions are kept that lie in an object store: what is "
+        "there need not be fetched again when a replica or the server restarts. An absolute path on a local disk.",
+        metavar="DIRECTORY",
+        default_text="$XDG_CACHE_HOME/aspired/models, else ~/.cache/aspired/models",
+    )
+    model_cache_bytes: int = flag(
+        0,
+        Group.LOADING,
+        "What that directory may hold on each node. Versions that no replica uses leave it to make room, the longest unused "
+        "first; one that does not fit beside those in use cannot be loaded. 0: as much as the disk has room for, sparing 5%.",
+        metavar="BYTES",
+        minimum=0,
     )
     flush_filesystem_caches: bool = flag(True, Group.LOADING, "The kernel's page cache is left to the kernel.", needless=True)
     remove_unused_fields_from_bundle_metagraph: bool = flag(
@@ -408,6 +425,7 @@ class ServerOptions:
                 raise ConfigError(f"--{name}={value}: expected {declared.expected}")
         self._check_models()
         self._check_listeners()
+        self._check_loading()
         self._check_tensorflow()
         self._check_cluster()
 
@@ -454,6 +472,13 @@ class ServerOptions:
         if self.grpc_socket_path and self.frontends_per_node > 1:
             raise ConfigError("--grpc_socket_path takes one frontend: leave --frontends_per_node at 1")
 
+    def _check_loading(self) -> None:
+        if self.model_cache_dir and not os.path.isabs(self.model_cache_dir):
+            raise ConfigError(
+                f"--model_cache_dir={self.model_cache_dir}: expected an absolute path, as it is meant on every node; "
+                f"did you mean --model_cache_dir={os.path.abspath(self.model_cache_dir)}?"
+            )
+
     def _check_tensorflow(self) -> None:
         if not self.tags:
             raise ConfigError("--saved_model_tags is empty: name the MetaGraph's tags, as in --saved_model_tags=serve")
@@ -478,6 +503,11 @@ class ServerOptions:
     def log_options(self) -> LogOptions:
         """How every process of the server logs."""
         return LogOptions(level=self.log_level.upper(), json=self.log_format == "json")
+
+    @property
+    def model_cache_options(self) -> ModelCacheOptions:
+        """Where nodes keep what they fetch."""
+        return ModelCacheOptions(self.model_cache_dir, self.model_cache_bytes)
 
     @property
     def tags(self) -> tuple[str, ...]:

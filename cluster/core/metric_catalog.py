@@ -104,6 +104,22 @@ LOAD_SECONDS = _histogram(
 )
 TRANSITIONS = _counter("aspired_transitions_total", "model_name", "state", help="Versions that came into a public state.")
 VERSIONS = _gauge("aspired_versions", "model_name", "state", help="Versions, by public state.")
+FETCHED_BYTES = _counter("aspired_fetched_bytes_total", "model_name", help="Bytes of versions that nodes have fetched.")
+FETCH_SECONDS = _histogram(
+    "aspired_fetch_duration_seconds",
+    _SECONDS,
+    "model_name",
+    help="From asking a node's cache for a version until it is fetched.",
+)
+MODEL_CACHE_LOOKUPS = _counter(
+    "aspired_model_cache_lookups_total",
+    "model_name",
+    "outcome",
+    help="Replicas that asked their node's cache for their version: hit, fetch or error.",
+)
+MODEL_CACHE_EVICTED_BYTES = _counter(
+    "aspired_model_cache_evicted_bytes_total", help="Bytes that left nodes' caches so that other versions fit."
+)
 RESOURCE_CAPACITY = _gauge("aspired_resource_capacity", "resource", help="What the nodes have; bytes for memory.")
 RESOURCE_RESERVED = _gauge("aspired_resource_reserved", "resource", help="What loaded versions hold of it.")
 

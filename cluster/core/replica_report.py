@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from cluster.core.aspired_version import AspiredVersion
 from cluster.core.errors import Status
+from cluster.core.fetch_progress import FetchProgress
 from cluster.core.resources import ReplicaResources, Slot
 from cluster.core.serving_map import Lane
 
@@ -26,7 +27,7 @@ class ReplicaReport:
 
     `replica_id` is Serve's id, new for each process; `pid` is that process on node `node_id`.
     `signatures`, `deterministic` and `lane` are set from READY on (see `ServableEntry`), as is `caller_thread_signatures`
-    (see `Servable`); `status` is the error while FAILED.
+    (see `Servable`); `status` is the error while FAILED; `fetch` is set while the version is fetched to the replica's node.
     """
 
     application: str
@@ -44,6 +45,7 @@ class ReplicaReport:
     deterministic: bool = False
     lane: Lane | None = None
     caller_thread_signatures: frozenset[str] = frozenset()
+    fetch: FetchProgress | None = None
 
 
 @dataclass(frozen=True, slots=True)

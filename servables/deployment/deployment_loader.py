@@ -16,6 +16,7 @@ from cluster.actors.replica_board import ReplicaBoard
 from cluster.config.batching_parameters import BatchingParameters
 from cluster.config.lane_options import LaneOptions
 from cluster.config.log_options import LogOptions
+from cluster.config.model_cache_options import ModelCacheOptions
 from cluster.config.model_settings import overrides, serving_settings
 from cluster.config.names import application_name, parse_application_name
 from cluster.core.errors import AspiredError, Cancelled, Internal
@@ -25,6 +26,7 @@ from cluster.core.replica_report import ReplicaDirective, ReplicaPhase, ReplicaR
 from cluster.core.resources import Slot
 from cluster.core.servable_id import ServableId
 from cluster.core.serving_map import Endpoint
+from cluster.storage.storages import Storages
 from servables.deployment.serve_applications import SERVE_ENVIRONMENT, ServeApplications, replica_actor_name
 from servables.deployment.version_replica import ReplicaSpec, VersionReplica
 from servables.fork_server.start_command import NAME_VARIABLE, WORKER_ENVIRONMENT, start_command
@@ -56,7 +58,8 @@ class DeploymentLoader(Loader):
     async def load(self, slots: Sequence[Slot]) -> LoadedServable:
         application = self._spec.application
         version = self._spec.version
-        await asyncio.to_thread(platform(version.platform).check, version.path, self._spec.options)
+        if Storages().local_path(version.path) is not None:
+            await asyncio.to_thread(platform(version.platform).check, version.path, self._spec.options)
         if self._cancelled:
             raise self._cancellation()
         if not self._board.reports(application):  # else it is adopted, and on its way
@@ -205,6 +208,7 @@ class DeploymentLoaderFactory:
         per_version_batching: bool = False,
         logs: LogOptions | None = None,
         lanes: LaneOptions | None = None,
+        cache: ModelCacheOptions | None = None,
         fork_server: str | None = None,
     ) -> None:
         self._server_name = server_name
@@ -216,6 +220,7 @@ class DeploymentLoaderFactory:
         self._per_version_batching = per_version_batching
         self._logs = logs or LogOptions()
         self._lanes = lanes or LaneOptions()
+        self._cache = cache or ModelCacheOptions()
         self._fork_server = fork_server
         self._applications = ServeApplications()
 
@@ -235,6 +240,7 @@ class DeploymentLoaderFactory:
             per_version_batching=self._per_version_batching and settings.batching is None,
             logs=self._logs,
             lanes=self._lanes,
+            cache=self._cache,
         )
         return DeploymentLoader(spec, board, self._applications, self._fork_server)
 

@@ -43,18 +43,21 @@ async def load_version(
     *,
     per_version_batching: bool = False,
     model_name: str = "",
+    directory: str | None = None,
 ) -> LoadedVersion:
     """Loads a version and warms it up. Raises what either of them raises, and then leaves nothing behind.
 
     `batching` None runs requests one by one, up to `direct_threads` at once; with `per_version_batching` so does a version that
-    brings no parameters of its own. `model_name` is what stages are counted under in `cells`.
+    brings no parameters of its own. `model_name` is what stages are counted under in `cells`. `directory` is where the files
+    are when that is not `path`, which the version goes by in any case.
     """
+    directory = path if directory is None else directory
     if batching is not None and per_version_batching:
-        batching = version_batching(path, batching)
-    servable = MeasuredServable(await _load(platform_name, path, options, cells), cells)
+        batching = version_batching(directory, batching)
+    servable = MeasuredServable(await _load(platform_name, path, directory, options, cells), cells)
     runner = _runner(servable, batching, direct_threads, cells, model_name)
     try:
-        await _warm_up(path, servable, runner, warmup, batching, cells)
+        await _warm_up(path, directory, servable, runner, warmup, batching, cells)
     except BaseException:
         await runner.close()
         servable.close()
@@ -80,10 +83,10 @@ def version_batching(path: str, server_wide: BatchingParameters) -> BatchingPara
     )
 
 
-async def _load(platform_name: str, path: str, options: PlatformOptions, cells: MetricCells) -> Servable:
+async def _load(platform_name: str, path: str, directory: str, options: PlatformOptions, cells: MetricCells) -> Servable:
     began = time.perf_counter()
     try:
-        servable = await asyncio.to_thread(platform(platform_name).load, path, options)
+        servable = await asyncio.to_thread(platform(platform_name).load, directory, options)
     except BaseException:
         cells.counter(catalog.LOAD_ATTEMPT_COUNT, path, "fail").add()
         raise
@@ -94,6 +97,7 @@ async def _load(platform_name: str, path: str, options: PlatformOptions, cells: 
 
 async def _warm_up(
     path: str,
+    directory: str,
     servable: Servable,
     runner: Runner,
     options: WarmupOptions,
@@ -102,7 +106,7 @@ async def _warm_up(
 ) -> None:
     began = time.perf_counter()
     try:
-        report = await warm_up(path, servable, runner, options, batching.allowed_batch_sizes if batching else ())
+        report = await warm_up(directory, servable, runner, options, batching.allowed_batch_sizes if batching else ())
     except AspiredError as error:
         micros = round((time.perf_counter() - began) * _MICROS)
         cells.histogram(catalog.MODEL_WARMUP_LATENCY, path, error.code.name).observe(micros)

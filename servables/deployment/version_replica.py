@@ -18,18 +18,22 @@ from cluster.actors.metrics_reporter import MetricsReporter, report_to
 from cluster.config.batching_parameters import BatchingParameters
 from cluster.config.lane_options import LaneOptions
 from cluster.config.log_options import LogOptions, configure_logging
+from cluster.config.model_cache_options import ModelCacheOptions
 from cluster.core import metric_catalog as catalog
 from cluster.core.aspired_version import AspiredVersion
 from cluster.core.errors import AspiredError, Internal, NotServing, Status
+from cluster.core.fetch_progress import FetchProgress
 from cluster.core.metrics import MetricCells
 from cluster.core.replica_report import ReplicaDirective, ReplicaPhase, ReplicaReport
 from cluster.core.resources import ReplicaResources, Slot
 from cluster.core.serving_map import Lane
+from cluster.storage.storages import Storages
 from servables.allocator import keep_freed_memory
 from servables.call import Reply
 from servables.deployment.gated_runner import GatedRunner
 from servables.deployment.process_priority import take_raylets_priority
 from servables.deployment.replica_gate import ReplicaGate
+from servables.deployment.version_files import VersionFiles
 from servables.deployment.version_loading import LoadedVersion, load_version
 from servables.frame import decode_calls, encode_replies, join
 from servables.lane.lane_server import LaneServer
@@ -77,6 +81,7 @@ class ReplicaSpec:
     logs: LogOptions
     per_version_batching: bool = False
     lanes: LaneOptions = LaneOptions()
+    cache: ModelCacheOptions = ModelCacheOptions()
 
 
 class VersionReplica:
@@ -128,6 +133,7 @@ class VersionReplica:
                 self._report,
                 phase=ReplicaPhase.READY,
                 status=Status(),
+                fetch=None,
                 signatures=encode_signatures(self._servable.signatures),
                 deterministic=self._servable.deterministic,
                 lane=lane,
@@ -255,8 +261,10 @@ class VersionReplica:
     async def _load(self, slot: Slot) -> LoadedVersion:
         spec = self._spec
         options = replace(spec.options, gpu=slot.gpu, gpu_memory_bytes=slot.gpu_memory_bytes)
+        files = VersionFiles(spec.version, Storages(), spec.cache, self._cells)
         while True:
             try:
+                directory = await files.find(self._fetching)
                 return await load_version(
                     spec.version.platform,
                     spec.version.path,
@@ -267,6 +275,7 @@ class VersionReplica:
                     self._cells,
                     per_version_batching=spec.per_version_batching,
                     model_name=spec.version.id.name,
+                    directory=directory,
                 )
             except Exception as error:  # whatever it is, it is this version's load error
                 if not isinstance(error, AspiredError):
@@ -274,12 +283,16 @@ class VersionReplica:
                     error = Internal(f"{type(error).__name__}: {error}")
                 else:
                     logger.error("loading %s failed: %s", self._spec.version.id, error)
-                self._tell(replace(self._report, phase=ReplicaPhase.FAILED, status=error.to_status()))
+                status = files.named(error.to_status())
+                self._tell(replace(self._report, phase=ReplicaPhase.FAILED, status=status, fetch=None))
             # A version's first load is retried by the controller, in a new process. One that was available keeps trying here.
             while not self._directive.established:
                 self._directed.clear()
                 await self._directed.wait()
             await asyncio.sleep(RELOAD_INTERVAL_S)
+
+    def _fetching(self, progress: FetchProgress) -> None:
+        self._tell(replace(self._report, fetch=progress))
 
 
 def _take_device(slot: Slot) -> None:

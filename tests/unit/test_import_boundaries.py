@@ -28,6 +28,7 @@ MAY_IMPORT: dict[str, tuple[str, ...] | None] = {
     "cluster.protos": (),
     "cluster.config": (*CORE, "cluster.protos"),
     "cluster.storage": CORE,
+    "cluster.model_cache": (*CORE, "cluster.storage"),
     "cluster.sources": (*CONFIG, "cluster.storage"),
     "cluster.actors": (*CONFIG, "cluster.sources"),
     "cluster.publishing": (*CORE, "cluster.protos", "cluster.storage", "servables"),
@@ -55,6 +56,7 @@ MAY_IMPORT: dict[str, tuple[str, ...] | None] = {
         "servables.frontend",
         "cluster.actors",
         "cluster.storage",
+        "cluster.model_cache",
     ),
     "cluster": None,  # the composition root and the command line
 }
@@ -83,6 +85,9 @@ NEVER_IMPORTS: dict[str, tuple[str, ...]] = {
     **dict.fromkeys(
         (f"cluster.publishing.{module}" for module in ("claim", "published_version", "retention", "version_number")), ACTING
     ),
+    "cluster.model_cache": (*HEAVY, "grpc", "asyncio"),
+    "cluster.model_cache.part": ACTING,
+    "cluster.model_cache.eviction": ACTING,
     "cluster.sources": (*HEAVY, "grpc", "asyncio"),
     "cluster.client": HEAVY,
     "cluster.bench": HEAVY,
@@ -114,6 +119,7 @@ NEVER_LOADS: dict[str, tuple[str, ...]] = {
     "cluster.config": (*HEAVY, "grpc"),
     "cluster.storage": (*HEAVY, "grpc"),
     "cluster.publishing": (*HEAVY, "grpc"),
+    "cluster.model_cache": (*HEAVY, "grpc"),
     "cluster.sources": (*HEAVY, "grpc"),
     "cluster.client": HEAVY,
     "cluster.bench": HEAVY,
