@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -36,9 +35,6 @@ class Candidate:
 
 def train_candidate(training: Measurements, held_back: Measurements) -> Candidate:
     """Trains a classifier, exports it, and asks the export: what is validated is what would be served. Takes seconds."""
-    # This model is too small for a GPU, and a server on this node may hold it.
-    os.environ["CUDA_VISIBLE_DEVICES"] = "-1"
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     import tensorflow as tf
 
     from scripts.chopsticks import train

@@ -147,7 +147,10 @@ def _train(data: TrainingSet, plan: Plan, say: Callable[[str], None]) -> Candida
         import ray
 
         say(f"training as a Ray task on {plan.ray_address or 'a Ray of its own on this machine'}")
-        task = ray.remote(num_cpus=1)(train_candidate).remote(data.training, data.held_back)
+        # This model is too small for a GPU, and a server on the node may hold it.
+        without_gpu = {"env_vars": {"CUDA_VISIBLE_DEVICES": "-1"}}
+        train = ray.remote(num_cpus=1, runtime_env=without_gpu)(train_candidate)
+        task = train.remote(data.training, data.held_back)
         try:
             candidate: Candidate = ray.get(task, timeout=plan.timeout_s)
         except ray.exceptions.GetTimeoutError as error:

@@ -68,6 +68,6 @@ def decide(candidate: Score, served: Score | None, margin: Margin) -> Verdict:
     more_accurate = round(candidate.accuracy - served.accuracy, 9)
     less_loss = round(served.log_loss - candidate.log_loss, 9)
     better = more_accurate >= margin.accuracy and less_loss >= margin.log_loss
-    accuracy = f"accuracy {more_accurate * 100:+.1f} points ({margin.accuracy * 100:+.1f} or more wanted)"
+    accuracy = f"accuracy {more_accurate * 100:+.2f} points ({margin.accuracy * 100:+.2f} or more wanted)"
     log_loss = f"log loss {-less_loss:+.3f} ({-margin.log_loss:+.3f} or less wanted)"
     return Verdict(better, f"{'better' if better else 'not better'}: {accuracy}, {log_loss}")

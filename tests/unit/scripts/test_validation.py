@@ -13,7 +13,7 @@ SERVED = Score(500, accuracy=0.80, log_loss=0.50)
 def test_a_candidate_that_is_better_in_both_by_the_margin_is_published() -> None:
     verdict = decide(Score(500, 0.81, 0.48), SERVED, MARGIN)
     assert verdict.publish
-    assert verdict.reason == ("better: accuracy +1.0 points (+1.0 or more wanted), log loss -0.020 (-0.020 or less wanted)")
+    assert verdict.reason == ("better: accuracy +1.00 points (+1.00 or more wanted), log loss -0.020 (-0.020 or less wanted)")
 
 
 @pytest.mark.parametrize(
