@@ -72,17 +72,16 @@ def retrain(plan: Plan, say: Callable[[str], None]) -> int | None:
     data = read_training_set(plan.data)
     rows = f"{len(data.training)} rows to train on, {len(data.held_back)} held back"
     say(f"data: {len(data.files)} files in {data.path}: {rows}")
-    published = _published(plan.base_path)
     with Client(plan.server) as client:
-        if (same := _trained_on(data, published)) is not None:
+        if (same := _trained_on(data, _published(plan.base_path))) is not None:
             state = _state(client, plan.model, same.version)
             say(f"not better: version {same.version} has been trained on these very data ({state}); nothing is published")
             return None
-        _served_version(client, plan, published)  # rather now than when the training is over
+        _served_version(client, plan)  # rather now than when the training is over
         candidate = _train(data, plan, say)
         candidate_score = score(candidate.probabilities, data.held_back.label)
         say(f"candidate: {candidate_score}")
-        version = _served_version(client, plan, published)
+        version = _served_version(client, plan)
         served_score = None
         if version is not None:
             served_score = score(ask(client, plan.model, data.held_back, version), data.held_back.label)
@@ -125,20 +124,25 @@ def _state(client: Client, model: str, version: int) -> str:
     return "the server does not have it"
 
 
-def _served_version(client: Client, plan: Plan, published: Sequence[PublishedVersion]) -> int | None:
-    """The version that clients get: the newest that is AVAILABLE. None before the first one is published."""
+def _served_version(client: Client, plan: Plan) -> int | None:
+    """The version that clients get: the newest that is AVAILABLE. None before the first one is published.
+
+    Raises FailedPrecondition where model, server and base path do not belong together: the candidate would be compared with
+    nothing, or be published where nobody looks.
+    """
     try:
         statuses = client.status(plan.model)
     except NotFound:
         statuses = []
-    available = [status.version for status in statuses if status.state is PublicState.AVAILABLE]
-    if available:
-        return max(available)
-    if not any(version.state.whole for version in published):
-        return None
-    # To publish now would be to publish what was compared with nothing.
-    told = "; ".join(map(str, statuses)) or f"it does not know {plan.model}, is --model right?"
-    raise FailedPrecondition(f"{plan.base_path} holds versions, but {plan.server} has none of them AVAILABLE: {told}")
+    served = max((status.version for status in statuses if status.state is PublicState.AVAILABLE), default=None)
+    there = [version.version for version in _published(plan.base_path) if version.state.whole]
+    if served is None and there:
+        told = "; ".join(map(str, statuses)) or f"it does not know {plan.model}, is --model right?"
+        raise FailedPrecondition(f"{plan.base_path} holds versions, but {plan.server} has none of them AVAILABLE: {told}")
+    if served is not None and served not in there:
+        other = f"{plan.server} serves version {served} of {plan.model}"
+        raise FailedPrecondition(f"{other}, which {plan.base_path} does not hold: is that its base path?")
+    return served
 
 
 def _train(data: TrainingSet, plan: Plan, say: Callable[[str], None]) -> Candidate:
@@ -176,7 +180,7 @@ def _ray(address: str | None) -> Iterator[None]:
         else:
             _check_reachable(address)
             ray.init(address=address, runtime_env=_code(), **quiet)
-    except (ConnectionError, RuntimeError, OSError, ValueError) as error:
+    except Exception as error:  # Ray has no type for a node that takes too long to start
         raise Unavailable(f"Ray at {address or 'local'}: {_one_line(error)}") from error
     try:
         yield
