@@ -1,71 +1,29 @@
-"""The chopstick data set and the classifier that is trained on it.
-
-Which chopsticks are best to eat with? The question comes from a study of 1991 in which 31 people pinched food with
-chopsticks of six lengths. These data are not that study's: they are drawn from a model of our own with the same design,
-so that they have something to learn (a best length, and skilful and clumsy people) and may be given to anyone.
-"""
+"""The classifier that is trained on the chopstick data set."""
 
 # TensorFlow has no types, and its classes and decorators are used throughout.
 # mypy: disable-error-code="misc, untyped-decorator"
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from numpy.typing import NDArray
 
-LENGTHS_MM = (180, 210, 240, 270, 300, 330)
-PERSONS = 31
-TRIALS = 8
-CLASSES = ("low", "medium", "high")
-
-_BEST_LENGTH_MM = 240.0
-_SEED = 1991
-
-
-@dataclass(frozen=True, slots=True)
-class Measurements:
-    """One row a trial: `person` is 1..31, `efficiency` the score of food pinched, `label` indexes `CLASSES`."""
-
-    length_mm: NDArray[np.float32]
-    person: NDArray[np.int64]
-    efficiency: NDArray[np.float32]
-    label: NDArray[np.int64]
-
-    def rows(self, chosen: NDArray[np.bool_]) -> Measurements:
-        return Measurements(self.length_mm[chosen], self.person[chosen], self.efficiency[chosen], self.label[chosen])
-
-    def to_csv(self) -> str:
-        header = "length_mm,person,efficiency,class"
-        columns = zip(self.length_mm, self.person, self.efficiency, self.label, strict=True)
-        lines = [f"{length:.0f},{person},{efficiency:.2f},{CLASSES[label]}" for length, person, efficiency, label in columns]
-        return "\n".join([header, *lines, ""])
-
-
-def generate_measurements() -> Measurements:
-    """The data set; the same one every time. A third of the rows is in each class."""
-    rng = np.random.default_rng(_SEED)
-    skill = rng.normal(0.0, 4.0, PERSONS + 1)
-    best_length_mm = rng.normal(_BEST_LENGTH_MM, 12.0, PERSONS + 1)
-    person, length_mm = (
-        column.reshape(-1).repeat(TRIALS) for column in np.meshgrid(np.arange(1, PERSONS + 1), LENGTHS_MM, indexing="ij")
-    )
-    off_mm = length_mm - best_length_mm[person]
-    efficiency = 26.0 + skill[person] - (off_mm / 30.0) ** 2 + rng.normal(0.0, 1.2, person.size)
-    label = np.digitize(efficiency, np.quantile(efficiency, [1 / 3, 2 / 3]))
-    return Measurements(length_mm.astype(np.float32), person.astype(np.int64), efficiency.astype(np.float32), label)
+from scripts.measurements import BEST_LENGTH_MM, CLASSES, PERSONS, SEED, Measurements, generate_measurements
 
 
 class ChopstickClassifier(tf.Module):
-    """Length and person -> class probabilities and an efficiency score. Takes raw values: scaling is part of the graph."""
+    """Length and person -> class probabilities and an efficiency score. Takes raw values: scaling is part of the graph.
 
-    def __init__(self) -> None:
+    `persons` is the highest number of a person who took part.
+    """
+
+    def __init__(self, persons: int = PERSONS) -> None:
         super().__init__()
-        rng = np.random.default_rng(_SEED)
-        self._person_vector = tf.Variable(np.zeros((PERSONS + 1, 4), np.float32))
+        self._persons = persons
+        rng = np.random.default_rng(SEED)
+        self._person_vector = tf.Variable(np.zeros((persons + 1, 4), np.float32))
         self._hidden_kernel = tf.Variable(rng.normal(0.0, 0.5, (6, 32)).astype(np.float32))
         self._hidden_bias = tf.Variable(np.zeros(32, np.float32))
         self._class_kernel = tf.Variable(np.zeros((32, len(CLASSES)), np.float32))
@@ -75,13 +33,20 @@ class ChopstickClassifier(tf.Module):
 
     def logits_and_score(self, length_mm: Any, person: Any) -> tuple[Any, Any]:
         """Logits [rows, classes] and efficiency [rows]. A person who took no part counts as an average one."""
-        scaled = tf.reshape((length_mm - _BEST_LENGTH_MM) / 50.0, [-1])
+        scaled = tf.reshape((length_mm - BEST_LENGTH_MM) / 50.0, [-1])
         person = tf.reshape(person, [-1])
-        row = tf.where((person >= 1) & (person <= PERSONS), person, tf.zeros_like(person))
+        row = tf.where((person >= 1) & (person <= self._persons), person, tf.zeros_like(person))
         features = tf.concat([tf.stack([scaled, scaled**2], axis=1), tf.gather(self._person_vector, row)], axis=1)
         hidden = tf.nn.tanh(features @ self._hidden_kernel + self._hidden_bias)
         logits = hidden @ self._class_kernel + self._class_bias
         return logits, 10.0 * (hidden @ self._score_kernel + self._score_bias)[:, 0]
+
+    def generalise(self, took_part: Any) -> None:
+        """Makes everybody but those who took part the average person: what these have in common."""
+        vectors = self._person_vector.numpy()
+        absent = ~np.isin(np.arange(len(vectors)), took_part)
+        vectors[absent] = vectors[~absent].mean(axis=0)
+        self._person_vector.assign(vectors)
 
     @tf.function(
         input_signature=[tf.TensorSpec([None], tf.float32, "length_mm"), tf.TensorSpec([None], tf.int64, "person")],
@@ -103,8 +68,9 @@ class ChopstickClassifier(tf.Module):
         return {"outputs": score}
 
 
-def train(model: ChopstickClassifier, data: Measurements, *, steps: int = 600) -> None:
-    """Full-batch gradient descent with momentum on the classes and the scores together."""
+def train(data: Measurements, *, steps: int = 600) -> ChopstickClassifier:
+    """Full-batch gradient descent with momentum on the classes and the scores together; the same data give the same model."""
+    model = ChopstickClassifier(max(PERSONS, int(data.person.max())))
     variables = model.trainable_variables
     velocities = [tf.Variable(tf.zeros_like(variable)) for variable in variables]
 
@@ -122,17 +88,16 @@ def train(model: ChopstickClassifier, data: Measurements, *, steps: int = 600) -
                 variable.assign_sub(0.1 * velocity)
 
     descend()
+    model.generalise(data.person)
+    return model
 
 
 def train_and_evaluate() -> tuple[ChopstickClassifier, Measurements, float]:
-    """A model trained on four fifths of the trials, the whole data set, and the accuracy on the other fifth."""
+    """A model trained on four fifths of the first month, all of its data, and the accuracy on the other fifth."""
     data = generate_measurements()
-    held_out = np.random.default_rng(_SEED).random(data.label.size) < 0.2
-    model = ChopstickClassifier()
-    train(model, data.rows(~held_out))
-    # The average person: what the people who took part have in common.
-    model._person_vector[0].assign(tf.reduce_mean(model._person_vector[1:], axis=0))
-    test = data.rows(held_out)
+    held_back = data.held_back()
+    model = train(data.rows(~held_back))
+    test = data.rows(held_back)
     logits, _ = model.logits_and_score(test.length_mm, test.person)
     accuracy = float(np.mean(np.argmax(logits.numpy(), axis=1) == test.label))
     return model, data, accuracy

@@ -187,11 +187,17 @@ def _run(command: Sequence[str]) -> str:
 
 def _say_what_next(terminal: Terminal, port: int, rest_api_port: int) -> None:
     export = f"{_python()} scripts/export_sample_models.py --out .aspired/models --models {_MODEL}"
+    measure = f"{_python()} scripts/export_measurements.py --out .aspired/measurements --months 1,2"
+    retrain = f"{_python()} scripts/retrain.py .aspired/measurements .aspired/models/{_MODEL}"
     terminal.print("What to do next, in another terminal", "bold")
     for what, command in (
         ("See what is loaded, and where", f"{_aspired()} status"),
         ("See the model's signatures", f"curl localhost:{rest_api_port}/v1/models/{_MODEL}/metadata"),
         ("Roll out version 2 while it serves", f"{export} --versions 2"),
+        (
+            "Retrain it on new data, and publish what is better",
+            f"{measure}\n    {retrain} --server http://localhost:{rest_api_port}",
+        ),
         (
             "Serve a model of your own",
             f"{_aspired()} serve --model_name=NAME --model_base_path=/path/to/NAME --rest_api_port=8501",

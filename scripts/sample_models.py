@@ -32,13 +32,18 @@ def export_chopsticks(base_path: Path, version: int = 1, *, report: Callable[[st
 
         model, data, accuracy = train_and_evaluate()
         report(f"chopsticks: {accuracy:.1%} of the held-out trials are classified correctly (by chance: 33.3%)")
-        signatures = {"serving_default": model.predict, "classify": model.classify, "regress": model.regress}
-        _save(model, directory, signatures, {"classify": _CLASSIFY, "regress": _REGRESS})
+        save_chopsticks(model, directory)
         extra = directory / "assets.extra"
         extra.mkdir()
         (extra / "chopsticks.csv").write_text(data.to_csv())
 
     return _export(base_path, version, {"model": "chopsticks"}, write)
+
+
+def save_chopsticks(model: Any, directory: Path) -> None:
+    """A `ChopstickClassifier` with its signatures as a SavedModel."""
+    signatures = {"serving_default": model.predict, "classify": model.classify, "regress": model.regress}
+    _save(model, directory, signatures, {"classify": _CLASSIFY, "regress": _REGRESS})
 
 
 def export_half_plus_two(base_path: Path, version: int, offset: float = 2.0) -> Path:
