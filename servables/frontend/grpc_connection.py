@@ -1,0 +1,468 @@
+"""One client's connection to the gRPC port: calls of methods, from the events of HTTP/2 to its answers.
+
+A call is a task. What calls answer in one turn of the event loop leaves the process in one write. While the client does not
+read, nothing more is written; what it is owed counts as held, and a client that takes nothing for long is cut off.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import AsyncIterator, Coroutine
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, cast
+
+from cluster.core.errors import AspiredError, Code
+from servables.frontend.grpc_method import Failure, StreamStream, UnaryStream, UnaryUnary, failure
+from servables.frontend.grpc_tls import ALPN
+from servables.frontend.grpc_wire import (
+    ANSWER_HEAD,
+    MAX_MESSAGE_BYTES,
+    OK_TRAILERS,
+    PREFIX_BYTES,
+    CallHead,
+    Message,
+    MessageReader,
+    Refusal,
+    decompressed,
+    failure_trailers,
+    prefix,
+    prefixed,
+    refusal_block,
+)
+from servables.http2.connection import (
+    Buffer,
+    ConnectionFailed,
+    DataReceived,
+    Event,
+    Http2Connection,
+    Http2Limits,
+    RequestStarted,
+)
+from servables.http2.frames import ErrorCode
+
+if TYPE_CHECKING:
+    from servables.frontend.grpc_listener import GrpcListener
+
+logger = logging.getLogger(__name__)
+
+_WRITE_BYTES = 1 << 20
+_JOIN_BELOW_BYTES = 1 << 16
+_STREAM_AHEAD_BYTES = 1 << 16
+"""What a method that streams may have answered and not sent."""
+_DEADLINE_GRACE_S = 0.05
+"""Methods that keep the deadline themselves answer first, and say more."""
+_DEADLINE = Failure(Code.DEADLINE_EXCEEDED, "Deadline Exceeded")
+_CANCELLED = Failure(Code.CANCELLED, "The call was cancelled.")
+_STOPPED = Failure(Code.UNAVAILABLE, "The server has stopped.")
+_NO_MESSAGE = Failure(Code.UNIMPLEMENTED, "The method takes one request, and none came.")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GrpcLimits:
+    """How patient connections are. `greet_timeout_s`: until TLS, and then HTTP/2, is agreed on.
+
+    One that has been silent for `silent_s` is asked for a sign of life, and closed if there is none in `alive_timeout_s`. One
+    that takes nothing of what it is owed for `stall_timeout_s` is cut off.
+    """
+
+    http2: Http2Limits = Http2Limits()
+    greet_timeout_s: float = 20.0
+    silent_s: float = 300.0
+    alive_timeout_s: float = 20.0
+    stall_timeout_s: float = 120.0
+    drain_notice_s: float = 0.5
+    backlog: int = 2048
+
+
+class _Call:
+    """A call under way."""
+
+    __slots__ = ("began", "head", "held_bytes", "reader", "requests", "stream_id", "task", "timer")
+
+    def __init__(self, stream_id: int, head: CallHead, now: float) -> None:
+        self.stream_id = stream_id
+        self.head = head
+        self.began = now
+        self.reader: MessageReader | None = None
+        self.requests: _Requests | None = None
+        self.held_bytes = 0
+        """Of a message that is not whole, or of answers that are not sent, as the listener counts them."""
+        self.task: asyncio.Task[None] | None = None
+        self.timer: asyncio.TimerHandle | None = None
+
+
+class _Requests:
+    """The requests of a call that streams them. The client sends more as they are read."""
+
+    def __init__(self, connection: GrpcConnection, stream_id: int) -> None:
+        self._connection = connection
+        self._stream_id = stream_id
+        self._messages: deque[Message] = deque()
+        self._ended = False
+        self._more: asyncio.Future[None] | None = None
+        self.ungranted_bytes = 0
+
+    @property
+    def waiting(self) -> bool:
+        return bool(self._messages)
+
+    def add(self, messages: list[Message], ends: bool) -> None:
+        self._messages += messages
+        self._ended = self._ended or ends
+        if self._more is not None and not self._more.done():
+            self._more.set_result(None)
+
+    async def messages(self, encoding: bytes) -> AsyncIterator[bytes]:
+        while True:
+            while self._messages:
+                message = self._messages.popleft()
+                if not self._messages and self.ungranted_bytes:
+                    self._connection.grant(self._stream_id, self.ungranted_bytes)
+                    self.ungranted_bytes = 0
+                yield await _content(message, encoding)
+            if self._ended:
+                return
+            self._more = asyncio.get_running_loop().create_future()
+            await self._more
+
+
+class GrpcConnection(asyncio.Protocol):
+    """Made by the listener for each connection that it accepts."""
+
+    def __init__(self, listener: GrpcListener, loop: asyncio.AbstractEventLoop) -> None:
+        self._listener = listener
+        self._limits = listener.limits
+        self._held = listener.held
+        self._loop = loop
+        self._transport: asyncio.Transport
+        self._peer = ""
+        self._http2: Http2Connection[CallHead | Refusal] = Http2Connection(listener.read_head, listener.limits.http2)
+        self._calls: dict[int, _Call] = {}
+        self._undrained: dict[int, asyncio.Future[None]] = {}
+        self._dirty = False
+        self._writable = True
+        self._closing = False
+        self._opened_at = self._heard_at = loop.time()
+        self._asked_at: float | None = None
+        self._stalled_since: float | None = None
+        self._unwritten_bytes = 0
+
+    # The transport's side.
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)
+        self._peer = _address(transport.get_extra_info("peername"))
+        tls = transport.get_extra_info("ssl_object")
+        self._listener.opened(self)
+        if tls is not None and tls.selected_alpn_protocol() != ALPN:
+            self._transport.close()
+            return
+        self._soon()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._closing = True
+        for call in list(self._calls.values()):
+            self._cancel(call)
+        self._listener.closed(self)
+
+    def eof_received(self) -> None:
+        """A client that closes its side has gone; the transport closes itself."""
+
+    def data_received(self, data: bytes) -> None:
+        if self._closing:
+            return
+        now = self._loop.time()
+        self._heard_at, self._asked_at = now, None
+        for event in self._http2.receive(data, now):
+            if type(event) is DataReceived:
+                call = self._calls.get(event.stream_id)
+                if call is not None:
+                    self._on_data(call, event.data, event.ends)
+            else:
+                self._on_event(event, now)
+        if self._undrained:
+            self._wake_senders()
+        if self._http2.has_output:
+            self._soon()
+        elif self._http2.drained:
+            self._close()
+
+    def pause_writing(self) -> None:
+        self._writable = False
+
+    def resume_writing(self) -> None:
+        self._writable = True
+        self._stalled_since = None
+        self.flush()
+
+    # The listener's side.
+
+    def flush(self) -> None:
+        """Writes what has gathered."""
+        self._dirty = False
+        if not self._writable or self._transport.is_closing():
+            return
+        pieces = self._http2.take_output(_WRITE_BYTES)
+        if len(pieces) == 1:
+            self._transport.write(pieces[0])
+        elif pieces:
+            if sum(map(len, pieces)) < _JOIN_BELOW_BYTES:
+                self._transport.write(b"".join(pieces))
+            else:
+                self._transport.writelines(pieces)
+        if self._undrained:
+            self._wake_senders()
+        if self._http2.failed:
+            self._close()
+        elif self._http2.has_output:
+            if self._writable:
+                self._soon()
+        elif self._http2.drained:
+            self._close()
+
+    def begin_drain(self) -> None:
+        """Lets calls under way finish, takes what the client sends before it knows, and then closes."""
+        self._http2.begin_drain()
+        self._loop.call_later(self._limits.drain_notice_s, self._finish_drain)
+        self._soon()
+
+    def stop(self) -> None:
+        """Ends what is under way."""
+        self._http2.begin_drain()
+        self._http2.finish_drain()
+        for call in list(self._calls.values()):
+            self._fail(call, _STOPPED)
+            self._cancel(call)
+        self.flush()
+        self._close()
+
+    def abort(self) -> None:
+        self._transport.abort()
+
+    def check_timeouts(self, now: float) -> None:
+        limits = self._limits
+        if not self._http2.greeted:
+            if now - self._opened_at > limits.greet_timeout_s:
+                self._transport.abort()
+            return
+        if self._asked_at is not None:
+            if now - self._asked_at > limits.alive_timeout_s:
+                self._transport.abort()
+                return
+        elif now - self._heard_at > limits.silent_s:
+            self._asked_at = now
+            self._http2.ping()
+            self._soon()
+        self._check_progress(now)
+
+    def grant(self, stream_id: int, size_bytes: int) -> None:
+        self._http2.grant(stream_id, size_bytes)
+        self._soon()
+
+    # Events.
+
+    def _on_event(self, event: Event[CallHead | Refusal], now: float) -> None:
+        if isinstance(event, RequestStarted):
+            head = event.head
+            if isinstance(head, CallHead):
+                self._begin(event.stream_id, head, event.ends, now)
+            elif head.block is None:
+                self._http2.reset(event.stream_id, ErrorCode.INTERNAL_ERROR)
+            else:
+                self._http2.send_trailers(event.stream_id, head.block)
+        elif isinstance(event, ConnectionFailed):
+            logger.debug("The connection of %s fails: %s", self._peer, event.reason)
+            self._closing = True
+            for call in list(self._calls.values()):
+                self._cancel(call)
+        else:
+            reset = self._calls.get(event.stream_id)
+            if reset is not None:
+                self._cancel(reset)
+
+    def _begin(self, stream_id: int, head: CallHead, ends: bool, now: float) -> None:
+        call = self._calls[stream_id] = _Call(stream_id, head, now)
+        if head.timeout_s is not None:
+            if head.timeout_s <= 0:
+                self._fail(call, _DEADLINE)
+                return
+            call.timer = self._loop.call_later(head.timeout_s + _DEADLINE_GRACE_S, self._expire, call)
+        if isinstance(head.method, StreamStream):
+            call.requests = _Requests(self, stream_id)
+            self._start(call, self._stream(call, head.method.call(call.requests.messages(head.encoding))))
+        if ends:
+            self._on_data(call, b"", True)
+
+    def _on_data(self, call: _Call, data: Buffer, ends: bool) -> None:
+        if call.requests is None and call.reader is None:
+            if call.task is not None:
+                return  # More than the one request that was asked for.
+            size = len(data)
+            if size >= PREFIX_BYTES and not data[0] and int.from_bytes(data[1:PREFIX_BYTES]) == size - PREFIX_BYTES:
+                self._start_one(call, Message(bytes(data[PREFIX_BYTES:]), False))
+                return
+        self._on_piece(call, data, ends)
+
+    def _on_piece(self, call: _Call, data: Buffer, ends: bool) -> None:
+        """Some of a message that does not come whole and alone."""
+        if call.reader is None:
+            call.reader = MessageReader()
+        try:
+            messages = call.reader.feed(data)
+            self._hold(call, call.reader.held_bytes)
+            self._held.check(call.held_bytes)
+        except AspiredError as error:
+            self._fail(call, failure(call.head.method.name, error))
+            self._cancel(call)
+            return
+        if call.requests is not None:
+            call.requests.add(messages, ends)
+            call.requests.ungranted_bytes += len(data)
+            if not ends and not call.requests.waiting:
+                self.grant(call.stream_id, call.requests.ungranted_bytes)
+                call.requests.ungranted_bytes = 0
+        elif messages:
+            call.reader = None
+            self._start_one(call, messages[0])
+        elif ends:
+            self._fail(call, _NO_MESSAGE)
+        elif data:
+            self.grant(call.stream_id, len(data))
+
+    def _expire(self, call: _Call) -> None:
+        self._fail(call, _DEADLINE)
+        self._cancel(call)
+
+    # Calls.
+
+    def _start_one(self, call: _Call, message: Message) -> None:
+        """The only request of a call has come."""
+        method = call.head.method
+        if isinstance(method, UnaryUnary):
+            self._start(call, self._unary(call, method, message))
+        else:
+            assert isinstance(method, UnaryStream)
+            self._start(call, self._unary_stream(call, method, message))
+
+    def _start(self, call: _Call, coroutine: Coroutine[Any, Any, None]) -> None:
+        call.task = self._loop.create_task(coroutine)
+
+    async def _unary(self, call: _Call, method: UnaryUnary, message: Message) -> None:
+        timeout_s = call.head.timeout_s
+        try:
+            request = message.content if not message.compressed else await _content(message, call.head.encoding)
+            if timeout_s is not None:
+                timeout_s -= self._loop.time() - call.began
+            answer = await method.call(request, timeout_s, self._peer)
+        except asyncio.CancelledError:
+            self._fail(call, _CANCELLED)
+            raise
+        except Exception as error:
+            self._fail(call, failure(method.name, error))
+            return
+        stream_id = call.stream_id
+        if len(answer) < _JOIN_BELOW_BYTES:
+            self._http2.respond(stream_id, ANSWER_HEAD, prefixed(answer), OK_TRAILERS)
+        else:
+            self._http2.send_head(stream_id, ANSWER_HEAD)
+            self._http2.send_data(stream_id, prefix(len(answer)))
+            self._http2.send_data(stream_id, answer)
+            self._http2.send_trailers(stream_id, OK_TRAILERS)
+        self._end(call)
+
+    async def _unary_stream(self, call: _Call, method: UnaryStream, message: Message) -> None:
+        async def responses() -> AsyncIterator[bytes]:
+            async for response in method.call(await _content(message, call.head.encoding)):
+                yield response
+
+        await self._stream(call, responses())
+
+    async def _stream(self, call: _Call, responses: AsyncIterator[bytes]) -> None:
+        stream_id = call.stream_id
+        begun = False
+        try:
+            async for response in responses:
+                if not begun:
+                    begun = True
+                    self._http2.send_head(stream_id, ANSWER_HEAD)
+                self._http2.send_data(stream_id, prefixed(response))
+                self._soon()
+                if self._http2.unsent_bytes(stream_id) > _STREAM_AHEAD_BYTES:
+                    self._undrained[stream_id] = self._loop.create_future()
+                    await self._undrained[stream_id]
+        except asyncio.CancelledError:
+            self._fail(call, _CANCELLED, begun=begun)
+            raise
+        except Exception as error:
+            self._fail(call, failure(call.head.method.name, error), begun=begun)
+            return
+        if not begun:
+            self._http2.send_head(stream_id, ANSWER_HEAD)
+        self._http2.send_trailers(stream_id, OK_TRAILERS)
+        self._end(call)
+
+    def _fail(self, call: _Call, told: Failure, *, begun: bool = False) -> None:
+        """Answers with an error, unless the call is over."""
+        if self._calls.get(call.stream_id) is call:
+            self._http2.send_trailers(call.stream_id, failure_trailers(told) if begun else refusal_block(told))
+            self._end(call)
+
+    def _cancel(self, call: _Call) -> None:
+        """Nobody waits for the answer."""
+        self._end(call)
+        if call.task is not None:
+            call.task.cancel()
+
+    def _end(self, call: _Call) -> None:
+        if self._calls.pop(call.stream_id, None) is None:
+            return
+        if call.timer is not None:
+            call.timer.cancel()
+        self._hold(call, 0)
+        self._undrained.pop(call.stream_id, None)
+        self._soon()
+
+    # What is owed.
+
+    def _hold(self, call: _Call, size_bytes: int) -> None:
+        self._held.take(size_bytes - call.held_bytes)
+        call.held_bytes = size_bytes
+
+    def _soon(self) -> None:
+        if not self._dirty:
+            self._dirty = True
+            self._listener.flush_soon(self)
+
+    def _wake_senders(self) -> None:
+        for stream_id in [each for each in self._undrained if not self._http2.unsent_bytes(each)]:
+            waiting = self._undrained.pop(stream_id)
+            if not waiting.done():
+                waiting.set_result(None)
+
+    def _check_progress(self, now: float) -> None:
+        """Cuts off a client that takes nothing of what it is owed."""
+
+    def _finish_drain(self) -> None:
+        self._http2.finish_drain()
+        self._soon()
+
+    def _close(self) -> None:
+        self._closing = True
+        self._transport.close()
+
+
+async def _content(message: Message, encoding: bytes) -> bytes:
+    if not message.compressed:
+        return message.content
+    return await asyncio.to_thread(decompressed, message.content, encoding, MAX_MESSAGE_BYTES)
+
+
+def _address(peername: Any) -> str:
+    """As the access log has it."""
+    if not isinstance(peername, tuple):
+        return "unix:"
+    host, port = peername[:2]
+    host = host.removeprefix("::ffff:")
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
