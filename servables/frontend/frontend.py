@@ -11,6 +11,7 @@ await frontend.close()
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -40,8 +41,10 @@ from servables.frontend.server_control import ServerControl
 from servables.request_log.request_logger import RequestLogger, RequestLogLimits
 from servables.stage_metrics import StageMetrics
 
+logger = logging.getLogger(__name__)
+
 NATIVE = "native"
-GRPCIO = "grpcio"
+"""`FrontendOptions.grpc_listener` for the listener of our own; anything else is grpcio's."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,7 +53,8 @@ class FrontendOptions:
 
     `tensor_content`: gRPC Predict answers carry raw bytes in place of typed fields. `check_method_names`: see `Inference`.
     `metrics_path`: where REST has Prometheus's metrics, empty for nowhere. `ssl_config` is for gRPC, over TCP and the UNIX
-    socket; None serves in plain text, or with Google's ALTS if `use_alts`. `health_service`, `reflection` and `profiler` add
+    socket; None serves in plain text, or with Google's ALTS if `use_alts`. Only grpcio's listener has ALTS and channel arguments:
+    it serves where they are asked for, whatever `grpc_listener` says. `health_service`, `reflection` and `profiler` add
     services to TF Serving's.
     `access_log`: a line of the log for each request. `max_held_grpc_bytes`: see `GrpcServices`.
     """
@@ -177,6 +181,7 @@ class Frontend:
         options = self._options
         if options.grpc_listener == NATIVE and not options.use_alts and not options.grpc_channel_arguments:
             return GrpcListener(self._grpc_services(), held, options.ssl_config)
+        logger.info("gRPC is served by grpcio")
         return GrpcAioListener(self._grpc_services(), options.ssl_config, options.grpc_channel_arguments, options.use_alts)
 
     def _grpc_services(self) -> Sequence[GrpcService]:

@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
+from contextlib import aclosing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
@@ -18,14 +19,13 @@ from servables.frontend.grpc_method import Failure, StreamStream, UnaryStream, U
 from servables.frontend.grpc_tls import ALPN
 from servables.frontend.grpc_wire import (
     ANSWER_HEAD,
-    MAX_MESSAGE_BYTES,
     OK_TRAILERS,
     PREFIX_BYTES,
     CallHead,
+    Decompression,
     Message,
     MessageReader,
     Refusal,
-    decompressed,
     failure_trailers,
     prefix,
     prefixed,
@@ -96,9 +96,9 @@ class _Call:
 class _Requests:
     """The requests of a call that streams them. The client sends more as they are read."""
 
-    def __init__(self, connection: GrpcConnection, stream_id: int) -> None:
+    def __init__(self, connection: GrpcConnection, call: _Call) -> None:
         self._connection = connection
-        self._stream_id = stream_id
+        self._call = call
         self._messages: deque[Message] = deque()
         self._ended = False
         self._more: asyncio.Future[None] | None = None
@@ -114,14 +114,14 @@ class _Requests:
         if self._more is not None and not self._more.done():
             self._more.set_result(None)
 
-    async def messages(self, encoding: bytes) -> AsyncIterator[bytes]:
+    async def messages(self) -> AsyncIterator[bytes]:
         while True:
             while self._messages:
                 message = self._messages.popleft()
                 if not self._messages and self.ungranted_bytes:
-                    self._connection.grant(self._stream_id, self.ungranted_bytes)
+                    self._connection.grant(self._call.stream_id, self.ungranted_bytes)
                     self.ungranted_bytes = 0
-                yield await _content(message, encoding)
+                yield await self._connection.content(self._call, message)
             if self._ended:
                 return
             self._more = asyncio.get_running_loop().create_future()
@@ -146,8 +146,11 @@ class GrpcConnection(asyncio.Protocol):
         self._closing = False
         self._opened_at = self._heard_at = loop.time()
         self._asked_at: float | None = None
-        self._stalled_since: float | None = None
-        self._unwritten_bytes = 0
+        self._owed_bytes = 0
+        """Of answers that the client has not taken, as the listener counts them."""
+        self._written_bytes = 0
+        self._progress = (0, 0)
+        self._progress_at = self._opened_at
 
     # The transport's side.
 
@@ -165,6 +168,8 @@ class GrpcConnection(asyncio.Protocol):
         self._closing = True
         for call in list(self._calls.values()):
             self._cancel(call)
+        self._held.give_back(self._owed_bytes)
+        self._owed_bytes = 0
         self._listener.closed(self)
 
     def eof_received(self) -> None:
@@ -191,10 +196,11 @@ class GrpcConnection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self._writable = False
+        self._http2.congested = True
 
     def resume_writing(self) -> None:
         self._writable = True
-        self._stalled_since = None
+        self._http2.congested = False
         self.flush()
 
     # The listener's side.
@@ -202,16 +208,12 @@ class GrpcConnection(asyncio.Protocol):
     def flush(self) -> None:
         """Writes what has gathered."""
         self._dirty = False
-        if not self._writable or self._transport.is_closing():
+        if self._transport.is_closing():
             return
-        pieces = self._http2.take_output(_WRITE_BYTES)
-        if len(pieces) == 1:
-            self._transport.write(pieces[0])
-        elif pieces:
-            if sum(map(len, pieces)) < _JOIN_BELOW_BYTES:
-                self._transport.write(b"".join(pieces))
-            else:
-                self._transport.writelines(pieces)
+        if self._writable:
+            self._write(self._http2.take_output(_WRITE_BYTES))
+        if self._owed_bytes or self._http2.unsent_bytes or not self._writable:
+            self._count_owed()
         if self._undrained:
             self._wake_senders()
         if self._http2.failed:
@@ -261,6 +263,19 @@ class GrpcConnection(asyncio.Protocol):
         self._http2.grant(stream_id, size_bytes)
         self._soon()
 
+    async def content(self, call: _Call, message: Message) -> bytes:
+        """Of a message that may be compressed. A little can become very much: that counts as held while it does."""
+        if not message.compressed:
+            return message.content
+        pieces = []
+        decompression = Decompression(message.content, call.head.encoding)
+        while piece := await asyncio.to_thread(decompression.next_piece):
+            pieces.append(piece)
+            self._hold(call, call.held_bytes + len(piece))
+            self._held.check(call.held_bytes)
+        self._hold(call, 0)
+        return b"".join(pieces)
+
     # Events.
 
     def _on_event(self, event: Event[CallHead | Refusal], now: float) -> None:
@@ -290,8 +305,8 @@ class GrpcConnection(asyncio.Protocol):
                 return
             call.timer = self._loop.call_later(head.timeout_s + _DEADLINE_GRACE_S, self._expire, call)
         if isinstance(head.method, StreamStream):
-            call.requests = _Requests(self, stream_id)
-            self._start(call, self._stream(call, head.method.call(call.requests.messages(head.encoding))))
+            call.requests = _Requests(self, call)
+            self._start(call, self._stream(call, head.method.call(call.requests.messages())))
         if ends:
             self._on_data(call, b"", True)
 
@@ -352,7 +367,7 @@ class GrpcConnection(asyncio.Protocol):
     async def _unary(self, call: _Call, method: UnaryUnary, message: Message) -> None:
         timeout_s = call.head.timeout_s
         try:
-            request = message.content if not message.compressed else await _content(message, call.head.encoding)
+            request = message.content if not message.compressed else await self.content(call, message)
             if timeout_s is not None:
                 timeout_s -= self._loop.time() - call.began
             answer = await method.call(request, timeout_s, self._peer)
@@ -373,25 +388,27 @@ class GrpcConnection(asyncio.Protocol):
         self._end(call)
 
     async def _unary_stream(self, call: _Call, method: UnaryStream, message: Message) -> None:
-        async def responses() -> AsyncIterator[bytes]:
-            async for response in method.call(await _content(message, call.head.encoding)):
-                yield response
+        async def responses() -> AsyncGenerator[bytes, None]:
+            async with aclosing(method.call(await self.content(call, message))) as called:
+                async for response in called:
+                    yield response
 
         await self._stream(call, responses())
 
-    async def _stream(self, call: _Call, responses: AsyncIterator[bytes]) -> None:
+    async def _stream(self, call: _Call, responses: AsyncGenerator[bytes, None]) -> None:
         stream_id = call.stream_id
         begun = False
         try:
-            async for response in responses:
-                if not begun:
-                    begun = True
-                    self._http2.send_head(stream_id, ANSWER_HEAD)
-                self._http2.send_data(stream_id, prefixed(response))
-                self._soon()
-                if self._http2.unsent_bytes(stream_id) > _STREAM_AHEAD_BYTES:
-                    self._undrained[stream_id] = self._loop.create_future()
-                    await self._undrained[stream_id]
+            async with aclosing(responses):
+                async for response in responses:
+                    if not begun:
+                        begun = True
+                        self._http2.send_head(stream_id, ANSWER_HEAD)
+                    self._http2.send_data(stream_id, prefixed(response))
+                    self._soon()
+                    if self._http2.unsent_bytes_of(stream_id) > _STREAM_AHEAD_BYTES:
+                        self._undrained[stream_id] = self._loop.create_future()
+                        await self._undrained[stream_id]
         except asyncio.CancelledError:
             self._fail(call, _CANCELLED, begun=begun)
             raise
@@ -436,13 +453,34 @@ class GrpcConnection(asyncio.Protocol):
             self._listener.flush_soon(self)
 
     def _wake_senders(self) -> None:
-        for stream_id in [each for each in self._undrained if not self._http2.unsent_bytes(each)]:
+        for stream_id in [each for each in self._undrained if not self._http2.unsent_bytes_of(each)]:
             waiting = self._undrained.pop(stream_id)
             if not waiting.done():
                 waiting.set_result(None)
 
+    def _write(self, pieces: list[Buffer]) -> None:
+        if len(pieces) == 1:
+            self._transport.write(pieces[0])
+        elif pieces:
+            size = sum(map(len, pieces))
+            self._written_bytes += size
+            if size < _JOIN_BELOW_BYTES:
+                self._transport.write(b"".join(pieces))
+            else:
+                self._transport.writelines(pieces)
+
+    def _count_owed(self) -> None:
+        owed_bytes = self._http2.unsent_bytes + (0 if self._writable else self._transport.get_write_buffer_size())
+        self._held.take(owed_bytes - self._owed_bytes)
+        self._owed_bytes = owed_bytes
+
     def _check_progress(self, now: float) -> None:
         """Cuts off a client that takes nothing of what it is owed."""
+        progress = (self._written_bytes, self._transport.get_write_buffer_size())
+        if not self._owed_bytes or progress != self._progress:
+            self._progress, self._progress_at = progress, now
+        elif now - self._progress_at > self._limits.stall_timeout_s:
+            self._transport.abort()
 
     def _finish_drain(self) -> None:
         self._http2.finish_drain()
@@ -451,12 +489,6 @@ class GrpcConnection(asyncio.Protocol):
     def _close(self) -> None:
         self._closing = True
         self._transport.close()
-
-
-async def _content(message: Message, encoding: bytes) -> bytes:
-    if not message.compressed:
-        return message.content
-    return await asyncio.to_thread(decompressed, message.content, encoding, MAX_MESSAGE_BYTES)
 
 
 def _address(peername: Any) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 
 from cluster.core.errors import NotFound
 from cluster.protos import HealthCheckRequest, HealthCheckResponse, HealthListRequest, HealthListResponse
@@ -51,7 +51,7 @@ class HealthService:
             response.statuses[name].CopyFrom(self._response(name))
         return response.SerializeToString()
 
-    async def watch(self, request_bytes: bytes) -> AsyncIterator[bytes]:
+    async def watch(self, request_bytes: bytes) -> AsyncGenerator[bytes, None]:
         name = parsed(HealthCheckRequest, request_bytes).service
         first = self._response(name)
         yield first.SerializeToString()

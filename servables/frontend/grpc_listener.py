@@ -58,7 +58,7 @@ class GrpcListener:
 
         Raises Unavailable if a path is taken.
         """
-        sockets = [] if held is None else [held]
+        sockets = [] if held is None else [held, *_other_family(held)]
         for address in addresses:
             if address.startswith(_UNIX):
                 self._socket_path = address.removeprefix(_UNIX)
@@ -123,6 +123,23 @@ class GrpcListener:
         for connection in list(self._connections):
             connection.check_timeouts(now)
         self._tick_timer = loop.call_later(_TICK_S, self._tick)
+
+
+def _other_family(held: socket.socket) -> list[socket.socket]:
+    """A socket for IPv6 beside one for all addresses of IPv4, as gRPC has it: `localhost` may be either."""
+    host, port = held.getsockname()[:2]
+    if host != "0.0.0.0":
+        return []
+    bound = socket.socket(socket.AF_INET6, socket.SOCK_STREAM)
+    try:
+        bound.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        bound.bind(("::", port))
+    except OSError:
+        bound.close()
+        return []  # there is no IPv6 here, or somebody else has this port of it
+    return [bound]
 
 
 def _unix_socket(path: str) -> socket.socket:

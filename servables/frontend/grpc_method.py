@@ -6,7 +6,7 @@ Raw bytes, so the messages may live in a descriptor pool of their own, beside an
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias, TypeVar
 
@@ -21,8 +21,8 @@ UnaryMethod = Callable[[bytes, float | None], Awaitable[bytes]]
 """A request and the seconds that its caller waits (None: for ever) to the response."""
 UnaryCall = Callable[[bytes, float | None, str], Awaitable[bytes]]
 """The same, told the client's address too: `127.0.0.1:5000`, `[::1]:5000`, or `unix:`."""
-ServerStreamMethod = Callable[[bytes], AsyncIterator[bytes]]
-StreamMethod = Callable[[AsyncIterator[bytes]], AsyncIterator[bytes]]
+ServerStreamMethod = Callable[[bytes], AsyncGenerator[bytes, None]]
+StreamMethod = Callable[[AsyncIterator[bytes]], AsyncGenerator[bytes, None]]
 M = TypeVar("M", bound=Message)
 
 

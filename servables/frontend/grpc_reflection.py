@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 
 from google.protobuf.descriptor import FileDescriptor
 
@@ -33,7 +33,7 @@ class ReflectionService:
         """Ends the conversations under way, which a client may leave open as long as it likes."""
         self._draining.set()
 
-    async def info(self, requests: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    async def info(self, requests: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
         draining = asyncio.ensure_future(self._draining.wait())
         read: asyncio.Future[bytes | None] | None = None
         try:

@@ -28,6 +28,7 @@ _TIMEOUT = re.compile(rb"([0-9]{1,8})([HMSmun])")
 _SECONDS = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
 _MESSAGE_SAFE = frozenset(range(0x20, 0x7F)) - {ord("%")}
 _RUN_PIECES = 1024
+_PIECE_BYTES = 1 << 20
 
 
 class CallHead(NamedTuple):
@@ -86,20 +87,37 @@ def prefix(size_bytes: int) -> bytes:
     return b"\0" + size_bytes.to_bytes(4)
 
 
-def decompressed(message: bytes, encoding: bytes, max_bytes: int) -> bytes:
-    """A message that says it is compressed. Raises Internal if it is not, ResourceExhausted if there is too much in it."""
-    if encoding not in _WINDOW_BITS:
-        raise Internal("Compression bit set but no encoding configured")
-    stream = zlib.decompressobj(_WINDOW_BITS[encoding])
-    try:
-        content = stream.decompress(message, max_bytes + 1)
-    except zlib.error:
-        raise Internal("Decompression failed due to zlib error") from None
-    if len(content) > max_bytes:
-        raise _too_large(len(content), max_bytes)
-    if not stream.eof:
-        raise Internal("Decompression failed due to zlib error")
-    return content
+class Decompression:
+    """Of a message that says it is compressed, piece by piece."""
+
+    def __init__(self, message: bytes, encoding: bytes, max_bytes: int = MAX_MESSAGE_BYTES) -> None:
+        """Raises Internal if the encoding is none."""
+        if encoding not in _WINDOW_BITS:
+            raise Internal("Compression bit set but no encoding configured")
+        self._stream = zlib.decompressobj(_WINDOW_BITS[encoding])
+        self._input = memoryview(message)
+        self._begun = b""
+        self._max_bytes = max_bytes
+        self._size = 0
+
+    def next_piece(self) -> bytes:
+        """At most a mebibyte; nothing at the end. Raises Internal if it is not compressed, ResourceExhausted for too much."""
+        piece = b""
+        while not piece and not self._stream.eof:
+            exhausted = not self._begun and not self._input
+            if not self._begun:
+                self._begun, self._input = bytes(self._input[:_PIECE_BYTES]), self._input[_PIECE_BYTES:]
+            try:
+                piece = self._stream.decompress(self._begun, _PIECE_BYTES)
+            except zlib.error:
+                raise Internal("Decompression failed due to zlib error") from None
+            self._begun = self._stream.unconsumed_tail
+            if exhausted and not piece and not self._stream.eof:
+                raise Internal("Decompression failed due to zlib error")
+        self._size += len(piece)
+        if self._size > self._max_bytes:
+            raise _too_large(self._size, self._max_bytes)
+        return piece
 
 
 class Message(NamedTuple):

@@ -66,7 +66,10 @@ _KEEPALIVE_PING = b"alive?.."
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Http2Limits:
-    """What a peer may do. `max_unread_bytes`: of answers to what it sends unasked, such as pings, that it does not read."""
+    """What a peer may do. `max_unread_bytes`: of what is not an answer's body, such as answers to pings, that it does not read.
+
+    `connection_window_bytes` bounds nothing but what is on its way; who holds bodies must bound them.
+    """
 
     max_streams: int = 8192
     max_frame_bytes: int = 1 << 18
@@ -74,7 +77,7 @@ class Http2Limits:
     max_header_list_bytes: int = 1 << 16
     stream_window_bytes: int = 1 << 20
     connection_window_bytes: int = 1 << 24
-    max_unread_bytes: int = 1 << 20
+    max_unread_bytes: int = 1 << 22
 
 
 class RequestStarted(NamedTuple, Generic[H]):
@@ -130,6 +133,7 @@ class _Stream:
         "receiving",
         "send_window",
         "trailers",
+        "ungranted_bytes",
         "unsent",
         "unsent_bytes",
     )
@@ -141,6 +145,7 @@ class _Stream:
         self.receiving = receiving
         self.body_left = body_left
         """What content-length promised and has not come; negative from the beginning if nothing was promised."""
+        self.ungranted_bytes = 0
         self.unsent: deque[memoryview] | None = None
         self.unsent_bytes = 0
         self.trailers: bytes | None = None
@@ -186,6 +191,10 @@ class Http2Connection(Generic[H]):
         self._peer_frame_bytes = DEFAULT_FRAME_BYTES
         self._ready: deque[_Stream] = deque()
         self._unread_bytes = 0
+        self.congested = False
+        """Whether nothing can be written at the moment: the connection's user says so. Answers wait in their streams then."""
+        self.unsent_bytes = 0
+        """What was given to `respond` and `send_data` and has not been taken."""
         self._out: list[Buffer] = [
             settings_frame(
                 {
@@ -216,8 +225,8 @@ class Http2Connection(Generic[H]):
     def failed(self) -> bool:
         return self._failed
 
-    def unsent_bytes(self, stream_id: int) -> int:
-        """What was given to `send_data` and has not been taken."""
+    def unsent_bytes_of(self, stream_id: int) -> int:
+        """The same, of one stream."""
         stream = self._streams.get(stream_id)
         return 0 if stream is None else stream.unsent_bytes
 
@@ -230,11 +239,14 @@ class Http2Connection(Generic[H]):
             return events
         try:
             self._read(data, now, events)
+            if self._unread_bytes > self._limits.max_unread_bytes:
+                raise _Fault(ErrorCode.ENHANCE_YOUR_CALM, "More is asked for than is read.")
         except _Fault as fault:
             self._failed = True
-            self._out.append(goaway_frame(self._last_id, fault.code, fault.reason))
+            self._emit(goaway_frame(self._last_id, fault.code, fault.reason))
             self._streams.clear()
             self._ready.clear()
+            self.unsent_bytes = 0
             self._held = b""
             events.append(ConnectionFailed(fault.code, fault.reason))
         return events
@@ -331,7 +343,7 @@ class Http2Connection(Generic[H]):
             raise _Fault(ErrorCode.FLOW_CONTROL_ERROR, "More DATA than the connection's window.")
         self._receive_window -= size
         if self._receive_window < self._limits.connection_window_bytes >> 1:
-            self._out.append(window_update_frame(0, self._limits.connection_window_bytes - self._receive_window))
+            self._emit(window_update_frame(0, self._limits.connection_window_bytes - self._receive_window))
             self._receive_window = self._limits.connection_window_bytes
         ends = bool(flags & END_STREAM)
         if not content and not ends:
@@ -350,7 +362,7 @@ class Http2Connection(Generic[H]):
         # Padding is granted again at once; nobody has to read it.
         stream.receive_window -= content
         if padding or flags & PADDED:
-            self._out.append(window_update_frame(stream_id, size - content))
+            self._emit(window_update_frame(stream_id, size - content))
         stop = at + content
         if padding or stop > len(data):
             self._partial = _Partial(stream_id, content, padding, ends)
@@ -481,11 +493,11 @@ class Http2Connection(Generic[H]):
         ends = bool(flags & END_STREAM)
         if read.head is None or (ends and read.content_length > 0):
             self._nuisance(now)
-            self._out.append(rst_stream_frame(stream_id, ErrorCode.PROTOCOL_ERROR))
+            self._emit(rst_stream_frame(stream_id, ErrorCode.PROTOCOL_ERROR))
             return
         if len(self._streams) >= self._limits.max_streams:
             self._nuisance(now)
-            self._out.append(rst_stream_frame(stream_id, ErrorCode.REFUSED_STREAM))
+            self._emit(rst_stream_frame(stream_id, ErrorCode.REFUSED_STREAM))
             return
         self._streams[stream_id] = _Stream(
             stream_id, self._stream_send_window, self._limits.stream_window_bytes, read.content_length, not ends
@@ -537,7 +549,7 @@ class Http2Connection(Generic[H]):
         self._nuisance(now)
         for key, value in _SETTINGS_ENTRY.iter_unpack(payload):
             self._set(key, value)
-        self._answer_unasked(frame(SETTINGS, ACK, 0))
+        self._emit(frame(SETTINGS, ACK, 0))
 
     def _set(self, key: int, value: int) -> None:
         if key == Setting.INITIAL_WINDOW_SIZE:
@@ -567,21 +579,18 @@ class Http2Connection(Generic[H]):
                 self.finish_drain()
             return
         self._nuisance(now)
-        self._answer_unasked(frame(PING, ACK, 0, payload))
-
-    def _answer_unasked(self, answer: bytes) -> None:
-        self._out.append(answer)
-        self._unread_bytes += len(answer)
-        if self._unread_bytes > self._limits.max_unread_bytes:
-            raise _Fault(ErrorCode.ENHANCE_YOUR_CALM, "Pings and settings whose answers are not read.")
+        self._emit(frame(PING, ACK, 0, payload))
 
     def grant(self, stream_id: int, size_bytes: int) -> None:
         """The peer may send `size_bytes` more of this body: that much of it has been read."""
         stream = self._streams.get(stream_id)
         if stream is None or not stream.receiving:
             return
-        stream.receive_window += size_bytes
-        self._out.append(window_update_frame(stream_id, size_bytes))
+        stream.ungranted_bytes += size_bytes
+        if stream.ungranted_bytes >= self._limits.stream_window_bytes >> 1:
+            stream.receive_window += stream.ungranted_bytes
+            self._emit(window_update_frame(stream_id, stream.ungranted_bytes))
+            stream.ungranted_bytes = 0
 
     # Out.
 
@@ -591,7 +600,13 @@ class Http2Connection(Generic[H]):
         if stream is None:
             return
         size = len(body)
-        if size > stream.send_window or size > self._send_window or size > self._peer_frame_bytes or self._ready:
+        if (
+            size > stream.send_window
+            or size > self._send_window
+            or size > self._peer_frame_bytes
+            or self._ready
+            or self.congested
+        ):
             self.send_head(stream_id, head)
             self.send_data(stream_id, body)
             self.send_trailers(stream_id, trailers)
@@ -614,7 +629,7 @@ class Http2Connection(Generic[H]):
 
     def send_head(self, stream_id: int, block: bytes) -> None:
         if stream_id in self._streams:
-            self._out.append(frame(HEADERS, END_HEADERS, stream_id, block))
+            self._emit(frame(HEADERS, END_HEADERS, stream_id, block))
 
     def send_data(self, stream_id: int, data: Buffer) -> None:
         """More of an answer's body; it is sent as the peer lets it."""
@@ -625,6 +640,7 @@ class Http2Connection(Generic[H]):
             stream.unsent = deque()
         stream.unsent.append(memoryview(data))
         stream.unsent_bytes += len(data)
+        self.unsent_bytes += len(data)
         self._queue(stream)
 
     def send_trailers(self, stream_id: int, block: bytes) -> None:
@@ -635,31 +651,31 @@ class Http2Connection(Generic[H]):
         if stream.unsent_bytes:
             stream.trailers = block
             return
-        self._out.append(frame(HEADERS, END_HEADERS | END_STREAM, stream_id, block))
+        self._emit(frame(HEADERS, END_HEADERS | END_STREAM, stream_id, block))
         self._end(stream)
 
     def reset(self, stream_id: int, code: ErrorCode) -> None:
         stream = self._streams.get(stream_id)
         if stream is not None:
             self._forget(stream)
-            self._out.append(rst_stream_frame(stream_id, code))
+            self._emit(rst_stream_frame(stream_id, code))
 
     def ping(self) -> None:
         """Asks for a sign of life; what comes back is no event."""
-        self._out.append(frame(PING, 0, 0, _KEEPALIVE_PING))
+        self._emit(frame(PING, 0, 0, _KEEPALIVE_PING))
 
     def begin_drain(self) -> None:
         """Tells the peer to open no more streams here. Those that it had opened by then, it learns of it, are taken."""
         if not self._draining and not self._failed:
             self._draining = True
-            self._out.append(goaway_frame(MAX_WINDOW, ErrorCode.NO_ERROR))
-            self._out.append(frame(PING, 0, 0, _DRAIN_PING))
+            self._emit(goaway_frame(MAX_WINDOW, ErrorCode.NO_ERROR))
+            self._emit(frame(PING, 0, 0, _DRAIN_PING))
 
     def finish_drain(self) -> None:
         """Takes no more streams. After `begin_drain` this happens by itself, one round trip later."""
         if self._draining and not self._failed and self._refuse_after == MAX_WINDOW:
             self._refuse_after = self._last_id
-            self._out.append(goaway_frame(self._last_id, ErrorCode.NO_ERROR))
+            self._emit(goaway_frame(self._last_id, ErrorCode.NO_ERROR))
 
     @property
     def drained(self) -> bool:
@@ -690,16 +706,16 @@ class Http2Connection(Generic[H]):
                     piece = piece[:size]
                 else:
                     stream.unsent.popleft()
-                self._out.append(frame_header(size, DATA, 0, stream.id))
-                self._out.append(piece)
+                self._out += (frame_header(size, DATA, 0, stream.id), piece)
                 stream.unsent_bytes -= size
+                self.unsent_bytes -= size
                 stream.send_window -= size
                 self._send_window -= size
                 max_bytes -= size
             if stream.unsent_bytes:
                 self._queue(stream)
             elif stream.trailers is not None:
-                self._out.append(frame(HEADERS, END_HEADERS | END_STREAM, stream.id, stream.trailers))
+                self._emit(frame(HEADERS, END_HEADERS | END_STREAM, stream.id, stream.trailers))
                 self._end(stream)
 
     def _queue(self, stream: _Stream) -> None:
@@ -707,20 +723,25 @@ class Http2Connection(Generic[H]):
             stream.queued = True
             self._ready.append(stream)
 
+    def _emit(self, piece: bytes) -> None:
+        self._out.append(piece)
+        self._unread_bytes += len(piece)
+
     def _end(self, stream: _Stream) -> None:
         """The answer is complete. A peer that is still sending is told that nobody reads it."""
         if stream.receiving:
-            self._out.append(rst_stream_frame(stream.id, ErrorCode.NO_ERROR))
+            self._emit(rst_stream_frame(stream.id, ErrorCode.NO_ERROR))
         del self._streams[stream.id]
 
     def _fail_stream(self, stream: _Stream, code: ErrorCode, events: list[Event[H]]) -> None:
         self._forget(stream)
-        self._out.append(rst_stream_frame(stream.id, code))
+        self._emit(rst_stream_frame(stream.id, code))
         events.append(StreamReset(stream.id, code))
 
     def _forget(self, stream: _Stream) -> None:
         del self._streams[stream.id]
-        stream.unsent_bytes, stream.trailers = 0, None  # it may be in a queue
+        self.unsent_bytes -= stream.unsent_bytes
+        stream.unsent_bytes, stream.trailers = 0, None  # it may be queued
 
 
 def _piece(data: bytes, start: int, stop: int) -> Buffer:
