@@ -53,9 +53,9 @@ class FrontendOptions:
 
     `tensor_content`: gRPC Predict answers carry raw bytes in place of typed fields. `check_method_names`: see `Inference`.
     `metrics_path`: where REST has Prometheus's metrics, empty for nowhere. `ssl_config` is for gRPC, over TCP and the UNIX
-    socket; None serves in plain text, or with Google's ALTS if `use_alts`. Only grpcio's listener has ALTS and channel arguments:
-    it serves where they are asked for, whatever `grpc_listener` says. `health_service`, `reflection` and `profiler` add
-    services to TF Serving's.
+    socket; None serves in plain text, or with Google's ALTS if `use_alts`. ALTS and channel arguments are
+    grpcio's, which then serves whatever `grpc_listener` says. `health_service`, `reflection` and `profiler` add services to TF
+    Serving's.
     `access_log`: a line of the log for each request. `max_held_grpc_bytes`: see `GrpcServices`.
     """
 

@@ -53,6 +53,8 @@ _STREAM_AHEAD_BYTES = 1 << 16
 """What a method that streams may have answered and not sent."""
 _DEADLINE_GRACE_S = 0.05
 """Methods that keep the deadline themselves answer first, and say more."""
+_REFUSAL_WAIT_S = 0.05
+"""grpc.aio's client calls it an internal error of its own if it is answered while it sends its first message."""
 _DEADLINE = Failure(Code.DEADLINE_EXCEEDED, "Deadline Exceeded")
 _CANCELLED = Failure(Code.CANCELLED, "The call was cancelled.")
 _STOPPED = Failure(Code.UNAVAILABLE, "The server has stopped.")
@@ -140,6 +142,7 @@ class GrpcConnection(asyncio.Protocol):
         self._peer = ""
         self._http2: Http2Connection[CallHead | Refusal] = Http2Connection(listener.read_head, listener.limits.http2)
         self._calls: dict[int, _Call] = {}
+        self._refusals: dict[int, bytes] = {}
         self._undrained: dict[int, asyncio.Future[None]] = {}
         self._dirty = False
         self._writable = True
@@ -185,6 +188,8 @@ class GrpcConnection(asyncio.Protocol):
                 call = self._calls.get(event.stream_id)
                 if call is not None:
                     self._on_data(call, event.data, event.ends)
+                elif event.ends:
+                    self._refuse(event.stream_id)
             else:
                 self._on_event(event, now)
         if self._undrained:
@@ -286,13 +291,18 @@ class GrpcConnection(asyncio.Protocol):
             elif head.block is None:
                 self._http2.reset(event.stream_id, ErrorCode.INTERNAL_ERROR)
             else:
-                self._http2.send_trailers(event.stream_id, head.block)
+                self._refusals[event.stream_id] = head.block
+                if event.ends:
+                    self._refuse(event.stream_id)
+                else:
+                    self._loop.call_later(_REFUSAL_WAIT_S, self._refuse, event.stream_id)
         elif isinstance(event, ConnectionFailed):
             logger.debug("The connection of %s fails: %s", self._peer, event.reason)
             self._closing = True
             for call in list(self._calls.values()):
                 self._cancel(call)
         else:
+            self._refusals.pop(event.stream_id, None)
             reset = self._calls.get(event.stream_id)
             if reset is not None:
                 self._cancel(reset)
@@ -345,6 +355,12 @@ class GrpcConnection(asyncio.Protocol):
             self._fail(call, _NO_MESSAGE)
         elif data:
             self.grant(call.stream_id, len(data))
+
+    def _refuse(self, stream_id: int) -> None:
+        block = self._refusals.pop(stream_id, None)
+        if block is not None:
+            self._http2.send_trailers(stream_id, block)
+            self._soon()
 
     def _expire(self, call: _Call) -> None:
         self._fail(call, _DEADLINE)

@@ -160,7 +160,7 @@ class MessageReader:
             self._left -= len(piece)
             self._hold(piece)
             if not self._left:
-                messages.append(Message(b"".join(self._pieces), bool(self._prefix[0] & 1)))
+                messages.append(Message(b"".join(self._pieces), self._prefix[0] == 1))
                 self._prefix, self._left, self._pieces, self._joined_runs, self.held_bytes = b"", -1, [], 0, 0
         return messages
 
