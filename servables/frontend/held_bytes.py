@@ -10,18 +10,19 @@ class HeldBytes:
 
     def __init__(self, max_bytes: int) -> None:
         self._max_bytes = max_bytes
-        self._bytes = 0
+        self.size_bytes = 0
+        """What is taken and not given back."""
 
     def take(self, size_bytes: int) -> None:
-        self._bytes += size_bytes
+        self.size_bytes += size_bytes
 
     def give_back(self, size_bytes: int) -> None:
-        self._bytes -= size_bytes
+        self.size_bytes -= size_bytes
 
     def check(self, own_bytes: int) -> None:
         """Raises Unavailable when there is no room for a request of which `own_bytes` are among those that are taken."""
-        if self._bytes > max(own_bytes, self._max_bytes):
+        if self.size_bytes > max(own_bytes, self._max_bytes):
             raise Unavailable(
-                f"The server holds requests of {self._bytes - own_bytes} bytes that have no answer yet, "
+                f"The server holds requests of {self.size_bytes - own_bytes} bytes that have no answer yet, "
                 f"the limit is {self._max_bytes}. Retry later with backoff."
             )

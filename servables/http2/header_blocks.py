@@ -89,8 +89,8 @@ class HeaderBlocks(Generic[H]):
         head = _request_head(headers)
         if head is None:
             return HeaderBlock(None, -1)
-        declared = head.fields.get(b"content-length", b"-1")
-        if declared == b"-1":
+        declared = head.fields.get(b"content-length")
+        if declared is None:
             return HeaderBlock(self._read_head(head), -1)
         if not declared.isdigit() or len(declared) > 18:
             return HeaderBlock(None, -1)
