@@ -169,7 +169,7 @@ class RawClient:
             frame, self._unread = self._unread[:size], self._unread[size:]
             self._take(self.h2.receive_data(frame), grant)
             # The library takes GOAWAY for the end of everything.
-            self.h2.state_machine.state = h2.connection.ConnectionState.OPEN
+            self.h2.state_machine.state = h2.connection.ConnectionState.CLIENT_OPEN
         self.send()
 
     def _take(self, events: list[Any], grant: bool) -> None:
