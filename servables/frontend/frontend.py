@@ -180,8 +180,9 @@ class Frontend:
     def _make_grpc_listener(self, held: HeldBytes) -> GrpcListener | GrpcAioListener:
         options = self._options
         if options.grpc_listener == NATIVE and not options.use_alts and not options.grpc_channel_arguments:
+            logger.info("gRPC is served by Aspired's own HTTP/2")
             return GrpcListener(self._grpc_services(), held, options.ssl_config)
-        logger.info("gRPC is served by grpcio")
+        logger.info("gRPC is served by grpcio's HTTP/2")
         return GrpcAioListener(self._grpc_services(), options.ssl_config, options.grpc_channel_arguments, options.use_alts)
 
     def _grpc_services(self) -> Sequence[GrpcService]:

@@ -29,7 +29,9 @@ async def grpc_frontend(
     frontend = Frontend(FrontendOptions(**options), make_channel, FakeServerControl())
     frontend.bind()
     await frontend.start()
-    async with grpc.aio.insecure_channel(f"{HOST}:{port}") as channel:
-        yield frontend, channel, f"{HOST}:{port}"
-    await frontend.drain(0.0)
-    await frontend.close()
+    try:
+        async with grpc.aio.insecure_channel(f"{HOST}:{port}") as channel:
+            yield frontend, channel, f"{HOST}:{port}"
+    finally:
+        await frontend.drain(0.0)
+        await frontend.close()
