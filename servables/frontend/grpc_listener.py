@@ -58,11 +58,14 @@ class GrpcListener:
 
         Raises Unavailable if a path is taken.
         """
-        sockets = [] if held is None else [held, *_other_family(held)]
+        sockets = []
         for address in addresses:
             if address.startswith(_UNIX):
-                self._socket_path = address.removeprefix(_UNIX)
-                sockets.append(_unix_socket(self._socket_path))
+                path = address.removeprefix(_UNIX)
+                sockets.append(_unix_socket(path))
+                self._socket_path = path
+        if held is not None:
+            sockets += [held, *_other_family(held)]
         loop = asyncio.get_running_loop()
         for sock in sockets:
             acceptor = Acceptor(sock, lambda: GrpcConnection(self, loop), self._tls, self.limits.greet_timeout_s)
