@@ -53,6 +53,8 @@ _STREAM_AHEAD_BYTES = 1 << 16
 """What a method that streams may have answered and not sent."""
 _DEADLINE_GRACE_S = 0.05
 """Methods that keep the deadline themselves answer first, and say more."""
+_MESSAGE_BYTES = 128
+"""What a message takes that has nothing in it."""
 _REFUSAL_WAIT_S = 0.05
 """grpc.aio's client calls it an internal error of its own if it is answered while it sends its first message."""
 _DEADLINE = Failure(Code.DEADLINE_EXCEEDED, "Deadline Exceeded")
@@ -81,12 +83,14 @@ class GrpcLimits:
 class _Call:
     """A call under way."""
 
-    __slots__ = ("began", "head", "held_bytes", "reader", "requests", "stream_id", "task", "timer")
+    __slots__ = ("began", "begun", "head", "held_bytes", "reader", "requests", "stream_id", "task", "timer")
 
     def __init__(self, stream_id: int, head: CallHead, now: float) -> None:
         self.stream_id = stream_id
         self.head = head
         self.began = now
+        self.begun = False
+        """Whether the head of its answer has been sent."""
         self.reader: MessageReader | None = None
         self.requests: _Requests | None = None
         self.held_bytes = 0
@@ -96,7 +100,7 @@ class _Call:
 
 
 class _Requests:
-    """The requests of a call that streams them. The client sends more as they are read."""
+    """The requests of a call that streams them. The client may send more as they are read."""
 
     def __init__(self, connection: GrpcConnection, call: _Call) -> None:
         self._connection = connection
@@ -105,6 +109,8 @@ class _Requests:
         self._ended = False
         self._more: asyncio.Future[None] | None = None
         self.ungranted_bytes = 0
+        self.held_bytes = 0
+        """What those take that have not been read."""
 
     @property
     def waiting(self) -> bool:
@@ -112,6 +118,7 @@ class _Requests:
 
     def add(self, messages: list[Message], ends: bool) -> None:
         self._messages += messages
+        self.held_bytes += sum(map(_held_for, messages))
         self._ended = self._ended or ends
         if self._more is not None and not self._more.done():
             self._more.set_result(None)
@@ -120,10 +127,12 @@ class _Requests:
         while True:
             while self._messages:
                 message = self._messages.popleft()
+                self.held_bytes -= _held_for(message)
+                self._connection.count_requests(self._call)
                 if not self._messages and self.ungranted_bytes:
                     self._connection.grant(self._call.stream_id, self.ungranted_bytes)
                     self.ungranted_bytes = 0
-                yield await self._connection.content(self._call, message)
+                yield await self._connection.content(self._call.head.encoding, message)
             if self._ended:
                 return
             self._more = asyncio.get_running_loop().create_future()
@@ -268,18 +277,29 @@ class GrpcConnection(asyncio.Protocol):
         self._http2.grant(stream_id, size_bytes)
         self._soon()
 
-    async def content(self, call: _Call, message: Message) -> bytes:
+    def count_requests(self, call: _Call) -> None:
+        """What has come of a call's requests and is not the method's yet counts as held."""
+        held_bytes = 0 if call.reader is None else call.reader.held_bytes
+        if call.requests is not None:
+            held_bytes += call.requests.held_bytes
+        if self._calls.get(call.stream_id) is call:
+            self._hold(call, held_bytes)
+
+    async def content(self, encoding: bytes, message: Message) -> bytes:
         """Of a message that may be compressed. A little can become very much: that counts as held while it does."""
         if not message.compressed:
             return message.content
-        pieces = []
-        decompression = Decompression(message.content, call.head.encoding)
-        while piece := await asyncio.to_thread(decompression.next_piece):
-            pieces.append(piece)
-            self._hold(call, call.held_bytes + len(piece))
-            self._held.check(call.held_bytes)
-        self._hold(call, 0)
-        return b"".join(pieces)
+        pieces, held_bytes = [], 0
+        decompression = Decompression(message.content, encoding)
+        try:
+            while piece := await asyncio.to_thread(decompression.next_piece):
+                pieces.append(piece)
+                held_bytes += len(piece)
+                self._held.take(len(piece))
+                self._held.check(held_bytes)
+            return b"".join(pieces)
+        finally:
+            self._held.give_back(held_bytes)
 
     # Events.
 
@@ -336,14 +356,15 @@ class GrpcConnection(asyncio.Protocol):
             call.reader = MessageReader()
         try:
             messages = call.reader.feed(data)
-            self._hold(call, call.reader.held_bytes)
+            if call.requests is not None:
+                call.requests.add(messages, ends)
+            self.count_requests(call)
             self._held.check(call.held_bytes)
         except AspiredError as error:
             self._fail(call, failure(call.head.method.name, error))
             self._cancel(call)
             return
         if call.requests is not None:
-            call.requests.add(messages, ends)
             call.requests.ungranted_bytes += len(data)
             if not ends and not call.requests.waiting:
                 self.grant(call.stream_id, call.requests.ungranted_bytes)
@@ -383,7 +404,7 @@ class GrpcConnection(asyncio.Protocol):
     async def _unary(self, call: _Call, method: UnaryUnary, message: Message) -> None:
         timeout_s = call.head.timeout_s
         try:
-            request = message.content if not message.compressed else await self.content(call, message)
+            request = message.content if not message.compressed else await self.content(call.head.encoding, message)
             if timeout_s is not None:
                 timeout_s -= self._loop.time() - call.began
             answer = await method.call(request, timeout_s, self._peer)
@@ -405,7 +426,7 @@ class GrpcConnection(asyncio.Protocol):
 
     async def _unary_stream(self, call: _Call, method: UnaryStream, message: Message) -> None:
         async def responses() -> AsyncGenerator[bytes, None]:
-            async with aclosing(method.call(await self.content(call, message))) as called:
+            async with aclosing(method.call(await self.content(call.head.encoding, message))) as called:
                 async for response in called:
                     yield response
 
@@ -413,33 +434,34 @@ class GrpcConnection(asyncio.Protocol):
 
     async def _stream(self, call: _Call, responses: AsyncGenerator[bytes, None]) -> None:
         stream_id = call.stream_id
-        begun = False
         try:
             async with aclosing(responses):
                 async for response in responses:
-                    if not begun:
-                        begun = True
-                        self._http2.send_head(stream_id, ANSWER_HEAD)
+                    self._begin_answer(call)
                     self._http2.send_data(stream_id, prefixed(response))
                     self._soon()
                     if self._http2.unsent_bytes_of(stream_id) > _STREAM_AHEAD_BYTES:
                         self._undrained[stream_id] = self._loop.create_future()
                         await self._undrained[stream_id]
         except asyncio.CancelledError:
-            self._fail(call, _CANCELLED, begun=begun)
+            self._fail(call, _CANCELLED)
             raise
         except Exception as error:
-            self._fail(call, failure(call.head.method.name, error), begun=begun)
+            self._fail(call, failure(call.head.method.name, error))
             return
-        if not begun:
-            self._http2.send_head(stream_id, ANSWER_HEAD)
+        self._begin_answer(call)
         self._http2.send_trailers(stream_id, OK_TRAILERS)
         self._end(call)
 
-    def _fail(self, call: _Call, told: Failure, *, begun: bool = False) -> None:
+    def _begin_answer(self, call: _Call) -> None:
+        if not call.begun:
+            call.begun = True
+            self._http2.send_head(call.stream_id, ANSWER_HEAD)
+
+    def _fail(self, call: _Call, told: Failure) -> None:
         """Answers with an error, unless the call is over."""
         if self._calls.get(call.stream_id) is call:
-            self._http2.send_trailers(call.stream_id, failure_trailers(told) if begun else refusal_block(told))
+            self._http2.send_trailers(call.stream_id, failure_trailers(told) if call.begun else refusal_block(told))
             self._end(call)
 
     def _cancel(self, call: _Call) -> None:
@@ -505,6 +527,10 @@ class GrpcConnection(asyncio.Protocol):
     def _close(self) -> None:
         self._closing = True
         self._transport.close()
+
+
+def _held_for(message: Message) -> int:
+    return len(message.content) + _MESSAGE_BYTES
 
 
 def _address(peername: Any) -> str:

@@ -745,6 +745,8 @@ class Http2Connection(Generic[H]):
 
 
 def _piece(data: bytes, start: int, stop: int) -> Buffer:
-    if stop - start < _COPIED_BYTES:
+    size = stop - start
+    # A view keeps all of `data`: it must not be little of much.
+    if size < _COPIED_BYTES or 4 * size < len(data):
         return data[start:stop]
     return memoryview(data)[start:stop]

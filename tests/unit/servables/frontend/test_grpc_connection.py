@@ -385,6 +385,23 @@ async def test_a_client_that_streams_waits_for_a_method_that_does_not_read() -> 
         assert await client.answer(stream_id) == ("0", "", prefixed(b"99500"))
 
 
+async def test_requests_that_a_method_does_not_read_count_as_held() -> None:
+    async with world() as served, raw(served) as client:
+        stream_id = client.ask("Listen", *[b"a" * 1000] * 10, b"", ends=False)
+        await served.until(lambda: served.held.size_bytes > 10_000)
+        served.gate.set()
+        client.h2.end_stream(stream_id)
+        client.send()
+        assert await client.answer(stream_id) == ("0", "", prefixed(b"10000"))
+        await served.until(lambda: served.is_held(0))
+
+
+async def test_a_deadline_ends_an_answer_that_has_begun() -> None:
+    async with world() as served, raw(served) as client:
+        stream_id = client.ask("Chat", b"a", ends=False, more=[("grpc-timeout", "10m")])
+        assert await client.answer(stream_id) == ("4", "Deadline Exceeded", prefixed(b"a"))
+
+
 async def test_what_has_come_of_requests_counts_as_held() -> None:
     async with world(max_held_bytes=50_000) as served, raw(served) as first, raw(served) as second:
         whole = first.ask("Echo", ends=False)

@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator
 
 import pytest
 from hpack import Decoder
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cluster.core.errors import AspiredError, Code, Internal, ResourceExhausted
@@ -112,6 +112,7 @@ def test_messages_of_errors_travel_in_ascii() -> None:
     assert told(failure_trailers(Failure(Code.ABORTED, ""))) == {b"grpc-status": b"10"}
 
 
+@settings(deadline=None)
 @given(st.lists(st.binary(max_size=50)), st.lists(st.integers(1, 20)))
 def test_messages_are_the_same_however_they_are_cut(messages: list[bytes], sizes: list[int]) -> None:
     data = b"".join(map(prefixed, messages))
@@ -171,6 +172,7 @@ def test_what_is_not_compressed_is_an_error(message: bytes, encoding: bytes, sai
         content(message, encoding)
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=200), st.sampled_from([b"gzip", b"deflate"]))
 def test_no_bytes_raise_anything_else(message: bytes, encoding: bytes) -> None:
     try:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 from hpack import Decoder, Encoder
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from servables.http2.header_blocks import (
@@ -66,6 +66,7 @@ def test_a_table_of_another_size_is_a_change() -> None:
         world.blocks.read(again)
 
 
+@settings(deadline=None)
 @given(st.lists(st.lists(st.tuples(st.sampled_from([b"a", b"b", b"grpc-timeout"]), st.sampled_from([b"1", b"2", b"3" * 900])))))
 def test_reads_as_the_library_does(requests: list[list[tuple[bytes, bytes]]]) -> None:
     world, plain = World(), Decoder()
@@ -79,6 +80,7 @@ def test_reads_as_the_library_does(requests: list[list[tuple[bytes, bytes]]]) ->
         assert head.fields == expected
 
 
+@settings(deadline=None)
 @given(st.binary(max_size=60))
 def test_no_bytes_raise_anything_else(block: bytes) -> None:
     blocks = HeaderBlocks(lambda head: head, 1 << 14)

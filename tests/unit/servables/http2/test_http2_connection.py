@@ -481,6 +481,7 @@ def outcome(chunks: list[bytes]) -> tuple[list[Any], bytes]:
 WHOLE = outcome([CONVERSATION])
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, len(CONVERSATION)), max_size=60))
 def test_any_split_of_the_bytes_means_the_same(cuts: list[int]) -> None:
     edges = [0, *sorted(cuts), len(CONVERSATION)]
@@ -502,7 +503,7 @@ frames = st.builds(
 )
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(st.lists(frames | st.binary(max_size=30), max_size=30), st.booleans())
 def test_no_bytes_raise(pieces: list[bytes], greets: bool) -> None:
     connection = greeted() if greets else server()
