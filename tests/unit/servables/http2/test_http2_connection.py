@@ -147,6 +147,31 @@ def test_a_smaller_initial_window_can_leave_less_than_nothing() -> None:
     assert data_of(client.exchange()[1], stream_id) == b"a" * 2_000
 
 
+def test_a_larger_initial_window_lets_waiting_answers_go() -> None:
+    client = Http2Client(INITIAL_WINDOW_SIZE=0)
+    stream_id = client.request(b"")
+    client.exchange()
+    client.server.respond(stream_id, HEAD, b"answer", TRAILERS)
+    assert data_of(client.exchange()[1], stream_id) == b""
+    client.h2.update_settings({h2.settings.SettingCodes.INITIAL_WINDOW_SIZE: 100})
+    _, told = client.exchange()
+    assert (data_of(told, stream_id), ended(told)) == (b"answer", {stream_id})
+
+
+def test_a_small_answer_does_not_overtake_those_that_wait() -> None:
+    client = Http2Client()
+    large, small = client.request(b""), client.request(b"")
+    client.exchange()
+    client.server.respond(large, HEAD, b"a" * 100_000, TRAILERS)
+    client.exchange()
+    client.h2.increment_flow_control_window(10)
+    client.h2.increment_flow_control_window(10, large)
+    client.server.receive(client.h2.data_to_send(), 0.0)
+    client.server.respond(small, HEAD, b"small", TRAILERS)
+    told = client.h2.receive_data(output(client.server))
+    assert (len(data_of(told, large)), data_of(told, small)) == (10, b"")
+
+
 def test_nothing_but_control_is_given_while_the_writer_is_congested() -> None:
     client = Http2Client()
     stream_id = client.request(b"")
