@@ -343,6 +343,7 @@ def frontend_options(config: ServerConfig) -> FrontendOptions:
         host=options.host,
         grpc_port=options.port,
         grpc_socket_path=options.grpc_socket_path,
+        grpc_listener=options.grpc_listener,
         grpc_channel_arguments=options.channel_arguments,
         ssl_config=config.ssl,
         use_alts=options.use_alts_credentials,

@@ -126,10 +126,17 @@ class ServerOptions:
         minimum=1,
         needless=True,
     )
+    grpc_listener: str = flag(
+        "native",
+        Group.LISTENERS,
+        "What serves gRPC: native, Aspired's own HTTP/2, or grpcio, gRPC's library. The library serves in any case where "
+        "--use_alts_credentials or --grpc_channel_arguments ask for what only it has.",
+        choices=("native", "grpcio"),
+    )
     grpc_channel_arguments: str = flag(
         "",
         Group.LISTENERS,
-        "Channel arguments of the gRPC server: key=value,key=value.",
+        "Channel arguments of gRPC's own server, which then serves in place of ours: key=value,key=value.",
         metavar="LIST",
     )
     ssl_config_file: str = flag(

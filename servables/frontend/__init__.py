@@ -4,6 +4,8 @@
                                      +-- inference -- servable_router -- frame_channel* -- a replica
     grpc_listener -- grpc_services --+
 
+`grpc_listener` is HTTP/2 of our own (`servables.http2`), `grpc_aio_listener` gRPC's library; both serve `GrpcMethod`s.
+
 `Frontend` puts these together. A protocol's module translates and decides nothing: what is checked in which order, and
 what an error is called, is `inference`'s and the codecs' business, so that both protocols give the same answer for the same
 cause. `*` is an interface: `LocalChannel` here runs calls in the process, `servables.deployment` sends them to replicas.

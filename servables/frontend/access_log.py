@@ -8,22 +8,19 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, TypeAlias
-from urllib.parse import unquote
+from typing import TYPE_CHECKING
 
 from cluster.config.log_options import FIELDS
-from cluster.core.errors import Code
+from cluster.core.errors import AspiredError, Code
 
 if TYPE_CHECKING:  # replicas use `Inference`'s functions, and need no listeners
-    from servables.frontend.grpc_method import Context
+    from servables.frontend.grpc_method import UnaryCall
     from servables.frontend.http_listener import HttpHandler, HttpRequest, HttpResponse
 
 logger = logging.getLogger(__name__)
-
-GrpcHandler: TypeAlias = "Callable[[bytes, Context], Awaitable[bytes]]"
 
 _CLIENT_CLOSED_REQUEST = 499
 
@@ -76,20 +73,23 @@ class AccessLog:
 
         return logged
 
-    def grpc(self, path: str, handler: GrpcHandler) -> GrpcHandler:
+    def grpc(self, path: str, call: UnaryCall) -> UnaryCall:
         """`path`: of the method, as gRPC sends it."""
 
-        async def logged(request: bytes, context: Context) -> bytes:
-            access = self._begin("gRPC", None, path, _address(context.peer()), len(request))
-            status, bytes_out = "", 0
+        async def logged(request: bytes, timeout_s: float | None, peer: str) -> bytes:
+            access = self._begin("gRPC", None, path, peer, len(request))
+            code, bytes_out = Code.INTERNAL, 0
             try:
-                answer = await handler(request, context)
-                status, bytes_out = Code.OK.name, len(answer)
+                answer = await call(request, timeout_s, peer)
+                code, bytes_out = Code.OK, len(answer)
             except asyncio.CancelledError:
-                status = Code.CANCELLED.name
+                code = Code.CANCELLED
+                raise
+            except AspiredError as error:
+                code = error.code
                 raise
             finally:
-                self._end(access, status or context.code().name, bytes_out)
+                self._end(access, code.name, bytes_out)
             return answer
 
         return logged
@@ -113,8 +113,3 @@ class AccessLog:
             "peer": access.peer,
         }
         logger.info("request", extra={FIELDS: fields})
-
-
-def _address(peer: str) -> str:
-    """gRPC's `ipv4:127.0.0.1:5000` and `ipv6:%5B::1%5D:5000` as REST's peers are written; `unix:` stays."""
-    return unquote(peer.removeprefix("ipv4:").removeprefix("ipv6:"))

@@ -11,12 +11,10 @@ await frontend.close()
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
-
-import grpc
 
 from cluster.config.ssl_config import SSLConfig
 from cluster.core.errors import Unavailable
@@ -25,11 +23,14 @@ from cluster.core.serving_map import ServingMap
 from servables.frontend.access_log import AccessLog
 from servables.frontend.arrivals import Arrivals
 from servables.frontend.frame_channel import FrameChannelFactory
+from servables.frontend.grpc_aio_listener import GrpcAioListener
 from servables.frontend.grpc_health import HEALTH_SERVICE, HealthService
 from servables.frontend.grpc_listener import GrpcListener
+from servables.frontend.grpc_method import GrpcService
 from servables.frontend.grpc_profiler import PROFILER_SERVICE, ProfilerService
 from servables.frontend.grpc_reflection import ReflectionService
 from servables.frontend.grpc_services import MODEL_SERVICE, PREDICTION_SERVICE, GrpcServices
+from servables.frontend.held_bytes import HeldBytes
 from servables.frontend.http_listener import HttpLimits, HttpListener
 from servables.frontend.inference import Inference
 from servables.frontend.operator_routes import OperatorRoutes
@@ -40,6 +41,11 @@ from servables.frontend.server_control import ServerControl
 from servables.request_log.request_logger import RequestLogger, RequestLogLimits
 from servables.stage_metrics import StageMetrics
 
+logger = logging.getLogger(__name__)
+
+NATIVE = "native"
+"""`FrontendOptions.grpc_listener` for the listener of our own; anything else is grpcio's."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FrontendOptions:
@@ -47,14 +53,16 @@ class FrontendOptions:
 
     `tensor_content`: gRPC Predict answers carry raw bytes in place of typed fields. `check_method_names`: see `Inference`.
     `metrics_path`: where REST has Prometheus's metrics, empty for nowhere. `ssl_config` is for gRPC, over TCP and the UNIX
-    socket; None serves in plain text, or with Google's ALTS if `use_alts`. `health_service`, `reflection` and `profiler` add
-    services to TF Serving's.
+    socket; None serves in plain text, or with Google's ALTS if `use_alts`. ALTS and channel arguments are
+    grpcio's, which then serves whatever `grpc_listener` says. `health_service`, `reflection` and `profiler` add services to TF
+    Serving's.
     `access_log`: a line of the log for each request. `max_held_grpc_bytes`: see `GrpcServices`.
     """
 
     host: str = "0.0.0.0"
     grpc_port: int = 8500
     grpc_socket_path: str = ""
+    grpc_listener: str = NATIVE
     grpc_channel_arguments: Mapping[str, int | str] = field(default_factory=dict)
     ssl_config: SSLConfig | None = None
     use_alts: bool = False
@@ -90,6 +98,7 @@ class Frontend:
         self._options = options
         self.cells = MetricCells()
         arrivals = Arrivals()
+        held = HeldBytes(options.max_held_grpc_bytes)
         self._router = ServableRouter(channel_factory, options.router_limits, arrivals, StageMetrics(self.cells))
         self._request_logger = RequestLogger(frontend_id, options.request_log_limits, self.cells)
         inference = Inference(self._router, RequestMetrics(self.cells), options.check_method_names, self._request_logger.logs)
@@ -100,14 +109,12 @@ class Frontend:
             tensor_content=options.tensor_content,
             access_log=access_log,
             arrivals=arrivals,
-            max_held_bytes=options.max_held_grpc_bytes,
+            held=held,
         )
         self._health = HealthService() if options.health_service else None
         self._profiler = ProfilerService(self._router.profile) if options.profiler else None
         self._reflection = ReflectionService(_services(options)) if options.reflection else None
-        self._grpc_listener = GrpcListener(
-            self._grpc_handlers(), options.ssl_config, options.grpc_channel_arguments, options.use_alts
-        )
+        self._grpc_listener = self._make_grpc_listener(held)
         rest = Rest(inference, RestOptions(timeout_s=options.rest_api_timeout_s, enable_cors=options.enable_cors))
         OperatorRoutes(lambda: self._router.serving_map, control, options.metrics_path).add_to(rest)
         handler = access_log.http(rest.handle) if access_log is not None else rest.handle
@@ -150,10 +157,8 @@ class Frontend:
         """Accepts requests on the bound ports."""
         addresses = list(self._grpc_addresses())
         if addresses:
-            await self._grpc_listener.start(addresses)
-        if self._grpc_socket is not None:  # grpc has bound the port beside it
-            self._grpc_socket.close()
-            self._grpc_socket = None
+            await self._grpc_listener.start(addresses, self._grpc_socket)
+            self._grpc_socket = None  # the listener's now
         if self._rest_socket is not None:
             await self._http_listener.start(self._rest_socket)
 
@@ -172,15 +177,23 @@ class Frontend:
         """Ends the channels; after `drain`."""
         await self._router.close()
 
-    def _grpc_handlers(self) -> Sequence[grpc.GenericRpcHandler[Any, Any]]:
-        handlers = [*self._grpc.handlers()]
+    def _make_grpc_listener(self, held: HeldBytes) -> GrpcListener | GrpcAioListener:
+        options = self._options
+        if options.grpc_listener == NATIVE and not options.use_alts and not options.grpc_channel_arguments:
+            logger.info("gRPC is served by Aspired's own HTTP/2")
+            return GrpcListener(self._grpc_services(), held, options.ssl_config)
+        logger.info("gRPC is served by grpcio's HTTP/2")
+        return GrpcAioListener(self._grpc_services(), options.ssl_config, options.grpc_channel_arguments, options.use_alts)
+
+    def _grpc_services(self) -> Sequence[GrpcService]:
+        services = [*self._grpc.services()]
         if self._health is not None:
-            handlers.append(self._health.handler())
+            services.append(self._health.service())
         if self._profiler is not None:
-            handlers.append(self._profiler.handler())
+            services.append(self._profiler.service())
         if self._reflection is not None:
-            handlers.extend(self._reflection.handlers())
-        return handlers
+            services.extend(self._reflection.services())
+        return services
 
     def _grpc_addresses(self) -> Iterable[str]:
         if self._grpc_socket is not None:

@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from typing import Any
-
-import grpc
+from collections.abc import AsyncGenerator
 
 from cluster.core.errors import NotFound
 from cluster.protos import HealthCheckRequest, HealthCheckResponse, HealthListRequest, HealthListResponse
-from servables.frontend.grpc_method import parsed, service, unary_stream, unary_unary
+from servables.frontend.grpc_method import GrpcService, UnaryStream, parsed, unary_unary
 
 HEALTH_SERVICE = "grpc.health.v1.Health"
 NAMES = ("", "ModelService", "PredictionService")
@@ -27,13 +24,13 @@ class HealthService:
     def __init__(self) -> None:
         self._draining = asyncio.Event()
 
-    def handler(self) -> grpc.GenericRpcHandler[Any, Any]:
-        return service(
+    def service(self) -> GrpcService:
+        return GrpcService(
             HEALTH_SERVICE,
             {
                 "Check": unary_unary(f"{HEALTH_SERVICE}/Check", self.check),
                 "List": unary_unary(f"{HEALTH_SERVICE}/List", self.list_statuses),
-                "Watch": unary_stream(f"{HEALTH_SERVICE}/Watch", self.watch),
+                "Watch": UnaryStream(f"{HEALTH_SERVICE}/Watch", self.watch),
             },
         )
 
@@ -54,7 +51,7 @@ class HealthService:
             response.statuses[name].CopyFrom(self._response(name))
         return response.SerializeToString()
 
-    async def watch(self, request_bytes: bytes) -> AsyncIterator[bytes]:
+    async def watch(self, request_bytes: bytes) -> AsyncGenerator[bytes, None]:
         name = parsed(HealthCheckRequest, request_bytes).service
         first = self._response(name)
         yield first.SerializeToString()

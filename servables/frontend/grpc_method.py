@@ -1,4 +1,4 @@
-"""Handlers for grpc.aio, made of methods that take and give bytes and raise `AspiredError`s.
+"""Methods of gRPC services, as both listeners serve them: of bytes, raising `AspiredError`s.
 
 Raw bytes, so the messages may live in a descriptor pool of their own, beside any other copy of the same protos in the process.
 """
@@ -6,83 +6,75 @@ Raw bytes, so the messages may live in a descriptor pool of their own, beside an
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from typing import Any, NoReturn, TypeAlias, TypeVar
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple, TypeAlias, TypeVar
 
-import grpc
 from google.protobuf.message import DecodeError, Message
 
 from cluster.core.errors import AspiredError, Code, InvalidArgument
-from servables.frontend.access_log import AccessLog
-from servables.frontend.error_mapping import grpc_message, grpc_status
+from servables.frontend.error_mapping import grpc_message
 
 logger = logging.getLogger(__name__)
 
-# grpc.aio's types are generic over messages; here both sides are bytes.
-Context = grpc.aio.ServicerContext[bytes, bytes]
-Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 UnaryMethod = Callable[[bytes, float | None], Awaitable[bytes]]
 """A request and the seconds that its caller waits (None: for ever) to the response."""
-StreamMethod = Callable[[AsyncIterator[bytes]], AsyncIterator[bytes]]
+UnaryCall = Callable[[bytes, float | None, str], Awaitable[bytes]]
+"""The same, told the client's address too: `127.0.0.1:5000`, `[::1]:5000`, or `unix:`."""
+ServerStreamMethod = Callable[[bytes], AsyncGenerator[bytes, None]]
+StreamMethod = Callable[[AsyncIterator[bytes]], AsyncGenerator[bytes, None]]
 M = TypeVar("M", bound=Message)
 
 
-def service(
-    name: str, methods: Mapping[str, Handler], announce: Callable[[], None] | None = None
-) -> grpc.GenericRpcHandler[Any, Any]:
-    """The handler of all methods of the service with this full name. `announce` is told of each request, before it is read."""
-    handler = grpc.method_handlers_generic_handler(name, dict(methods))
-    return handler if announce is None else _AnnouncingHandler(handler, announce)
+@dataclass(frozen=True, slots=True)
+class UnaryUnary:
+    """One request, one response. A method's `name` is what the log calls it."""
+
+    name: str
+    call: UnaryCall
 
 
-class _AnnouncingHandler(grpc.GenericRpcHandler):  # type: ignore[type-arg]  # generic for the type checker alone
-    def __init__(self, handler: grpc.GenericRpcHandler[Any, Any], announce: Callable[[], None]) -> None:
-        self._handler = handler
-        self._announce = announce
-
-    def service(self, handler_call_details: grpc.HandlerCallDetails) -> Handler | None:
-        found = self._handler.service(handler_call_details)
-        if found is not None:
-            self._announce()
-        return found
-
-
-def unary_unary(name: str, method: UnaryMethod, access_log: AccessLog | None = None) -> Handler:
-    """One request, one response. `name` is what the log calls the method."""
-
-    async def behave(request_bytes: bytes, context: Context) -> bytes:
-        try:
-            return await method(request_bytes, context.time_remaining())
-        except Exception as error:
-            await _abort(context, name, error)
-
-    return grpc.unary_unary_rpc_method_handler(behave if access_log is None else access_log.grpc(f"/{name}", behave))
-
-
-def unary_stream(name: str, method: Callable[[bytes], AsyncIterator[bytes]]) -> Handler:
+@dataclass(frozen=True, slots=True)
+class UnaryStream:
     """One request, any number of responses."""
 
-    async def behave(request_bytes: bytes, context: Context) -> AsyncIterator[bytes]:
-        try:
-            async for response_bytes in method(request_bytes):
-                yield response_bytes
-        except Exception as error:
-            await _abort(context, name, error)
-
-    return grpc.unary_stream_rpc_method_handler(behave)
+    name: str
+    call: ServerStreamMethod
 
 
-def stream_stream(name: str, method: StreamMethod) -> Handler:
+@dataclass(frozen=True, slots=True)
+class StreamStream:
     """Any number of requests and responses."""
 
-    async def behave(requests: AsyncIterator[bytes], context: Context) -> AsyncIterator[bytes]:
-        try:
-            async for response_bytes in method(requests):
-                yield response_bytes
-        except Exception as error:
-            await _abort(context, name, error)
+    name: str
+    call: StreamMethod
 
-    return grpc.stream_stream_rpc_method_handler(behave)
+
+GrpcMethod: TypeAlias = UnaryUnary | UnaryStream | StreamStream
+
+
+class GrpcService(NamedTuple):
+    """A service by its full name, and its methods by theirs. `announce` is told of each request, before it is read."""
+
+    name: str
+    methods: Mapping[str, GrpcMethod]
+    announce: Callable[[], None] | None = None
+
+
+class Failure(NamedTuple):
+    """What a caller is told of a call that failed. The message is as gRPC carries it."""
+
+    code: Code
+    message: str
+
+
+def unary_unary(name: str, method: UnaryMethod) -> UnaryUnary:
+    """Of a method that does not ask who calls."""
+
+    async def call(request_bytes: bytes, timeout_s: float | None, _: str) -> bytes:
+        return await method(request_bytes, timeout_s)
+
+    return UnaryUnary(name, call)
 
 
 def parsed(message_type: type[M], request_bytes: bytes) -> M:
@@ -93,11 +85,9 @@ def parsed(message_type: type[M], request_bytes: bytes) -> M:
         raise InvalidArgument(f"The request is not a {message_type.DESCRIPTOR.full_name}: {error}") from error
 
 
-async def _abort(context: Context, name: str, error: Exception) -> NoReturn:
-    """Ends the call with the error's status. One that is not meant is a bug: the log has all of it, the caller nothing."""
+def failure(name: str, error: Exception) -> Failure:
+    """An error's status. One that is not meant is a bug: the log has all of it, the caller nothing."""
     if isinstance(error, AspiredError):
-        code, message = error.code, error.message
-    else:
-        logger.error("%s failed", name, exc_info=error)
-        code, message = Code.INTERNAL, "Internal error; see the server's log."
-    await context.abort(grpc_status(code), grpc_message(message))
+        return Failure(error.code, grpc_message(error.message))
+    logger.error("%s failed", name, exc_info=error)
+    return Failure(Code.INTERNAL, "Internal error; see the server's log.")

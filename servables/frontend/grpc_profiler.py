@@ -10,14 +10,11 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
-
-import grpc
 
 from cluster.core.errors import InvalidArgument, Unimplemented
 from cluster.core.servable_id import ServableId
 from cluster.protos import MonitorRequest, ProfileRequest, ProfileResponse, TerminateRequest
-from servables.frontend.grpc_method import parsed, service, unary_unary
+from servables.frontend.grpc_method import GrpcService, parsed, unary_unary
 from servables.profile import ProfileOptions
 
 PROFILER_SERVICE = "tensorflow.ProfilerService"
@@ -34,9 +31,9 @@ class ProfilerService:
         """`record` is `ServableRouter.profile`."""
         self._record = record
 
-    def handler(self) -> grpc.GenericRpcHandler[Any, Any]:
+    def service(self) -> GrpcService:
         methods = {"Profile": self.profile, "Monitor": self.monitor, "Terminate": self.terminate}
-        return service(
+        return GrpcService(
             PROFILER_SERVICE,
             {name: unary_unary(f"{PROFILER_SERVICE}/{name}", method) for name, method in methods.items()},
         )

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Sequence
-from typing import Any
+from collections.abc import AsyncGenerator, AsyncIterator, Iterable, Sequence
 
-import grpc
 from google.protobuf.descriptor import FileDescriptor
 
 from cluster.core.errors import Code
 from cluster.protos import POOL, ServerReflectionRequest, ServerReflectionResponse
-from servables.frontend.grpc_method import parsed, service, stream_stream
+from servables.frontend.grpc_method import GrpcService, StreamStream, parsed
 
 REFLECTION_SERVICES = ("grpc.reflection.v1.ServerReflection", "grpc.reflection.v1alpha.ServerReflection")
 """The same service under two names; tools ask for the first and fall back to the second."""
@@ -25,9 +23,9 @@ class ReflectionService:
         self._services = sorted({*services, *REFLECTION_SERVICES})
         self._draining = asyncio.Event()
 
-    def handlers(self) -> Sequence[grpc.GenericRpcHandler[Any, Any]]:
+    def services(self) -> Sequence[GrpcService]:
         return [
-            service(name, {"ServerReflectionInfo": stream_stream(f"{name}/ServerReflectionInfo", self.info)})
+            GrpcService(name, {"ServerReflectionInfo": StreamStream(f"{name}/ServerReflectionInfo", self.info)})
             for name in REFLECTION_SERVICES
         ]
 
@@ -35,7 +33,7 @@ class ReflectionService:
         """Ends the conversations under way, which a client may leave open as long as it likes."""
         self._draining.set()
 
-    async def info(self, requests: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    async def info(self, requests: AsyncIterator[bytes]) -> AsyncGenerator[bytes, None]:
         draining = asyncio.ensure_future(self._draining.wait())
         read: asyncio.Future[bytes | None] | None = None
         try:

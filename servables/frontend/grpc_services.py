@@ -6,11 +6,10 @@ import time
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, TypeVar
 
-import grpc
 from google.protobuf.message import Message
 
 from cluster.config.model_config import model_server_config
-from cluster.core.errors import InvalidArgument, Unavailable
+from cluster.core.errors import InvalidArgument
 from cluster.protos import (
     ClassificationRequest,
     GetModelMetadataRequest,
@@ -27,7 +26,8 @@ from cluster.protos import (
 from servables.examples import input_to_examples
 from servables.frontend.access_log import AccessLog
 from servables.frontend.arrivals import Arrivals
-from servables.frontend.grpc_method import UnaryMethod, parsed, service, unary_unary
+from servables.frontend.grpc_method import GrpcMethod, GrpcService, UnaryMethod, UnaryUnary, parsed
+from servables.frontend.held_bytes import HeldBytes
 from servables.frontend.inference import (
     ExampleResults,
     Inference,
@@ -72,27 +72,26 @@ class GrpcServices:
         tensor_content: bool = False,
         access_log: AccessLog | None = None,
         arrivals: Arrivals | None = None,
-        max_held_bytes: int = 1 << 30,
+        held: HeldBytes | None = None,
     ) -> None:
         """`tensor_content`: Predict answers carry raw bytes in place of typed fields, which clients must expect.
 
-        `arrivals` is told of requests, for the router's sake. Requests that together take more than `max_held_bytes` until they
-        are answered are refused; one alone may be larger.
+        `arrivals` is told of requests, for the router's sake. Requests that `held` has no room for until they are answered are
+        refused.
         """
         self._inference = inference
         self._control = control
         self._tensor_content = tensor_content
         self._access_log = access_log
         self._arrivals = arrivals or Arrivals()
-        self._max_held_bytes = max_held_bytes
-        self._held_bytes = 0
+        self._held = held or HeldBytes(1 << 30)
 
     @property
     def in_flight(self) -> int:
         return self._arrivals.in_flight
 
-    def handlers(self) -> Sequence[grpc.GenericRpcHandler[Any, Any]]:
-        """What a grpc.aio server is to be given."""
+    def services(self) -> Sequence[GrpcService]:
+        """What a listener is to be given."""
         return (
             self._service(
                 PREDICTION_SERVICE,
@@ -253,29 +252,23 @@ class GrpcServices:
         self._inference.log(answered, make_log, request_size_bytes + len(answer))
         return answer
 
-    def _service(self, name: str, methods: Mapping[str, UnaryMethod]) -> grpc.GenericRpcHandler[Any, Any]:
-        handlers = {
-            key: unary_unary(f"{name}/{key}", self._counted(method), self._access_log) for key, method in methods.items()
-        }
-        return service(name, handlers, self._arrivals.announce)
+    def _service(self, name: str, methods: Mapping[str, UnaryMethod]) -> GrpcService:
+        called = {key: self._method(f"{name}/{key}", method) for key, method in methods.items()}
+        return GrpcService(name, called, self._arrivals.announce)
 
-    def _counted(self, method: UnaryMethod) -> UnaryMethod:
-        async def call(request_bytes: bytes, timeout_s: float | None) -> bytes:
+    def _method(self, name: str, method: UnaryMethod) -> GrpcMethod:
+        async def call(request_bytes: bytes, timeout_s: float | None, _: str) -> bytes:
             size_bytes = len(request_bytes)
             self._arrivals.arrive()
-            self._held_bytes += size_bytes
+            self._held.take(size_bytes)
             try:
-                if self._held_bytes > max(size_bytes, self._max_held_bytes):
-                    raise Unavailable(
-                        f"The server holds requests of {self._held_bytes - size_bytes} bytes that have no answer yet, "
-                        f"the limit is {self._max_held_bytes}. Retry later with backoff."
-                    )
+                self._held.check(size_bytes)
                 return await method(request_bytes, timeout_s)
             finally:
-                self._held_bytes -= size_bytes
+                self._held.give_back(size_bytes)
                 self._arrivals.leave()
 
-        return call
+        return UnaryUnary(name, call if self._access_log is None else self._access_log.grpc(f"/{name}", call))
 
 
 def _model_spec(request: Any) -> ModelSpec:

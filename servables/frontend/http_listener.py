@@ -24,6 +24,7 @@ from typing import Any, NamedTuple, cast
 
 import httptools
 
+from servables.frontend.acceptor import Acceptor
 from servables.frontend.refusal_pace import RefusalPace
 
 logger = logging.getLogger(__name__)
@@ -100,22 +101,14 @@ class HttpListener:
         self.refusal_pace = RefusalPace()
         self._connections: set[_HttpConnection] = set()
         self._all_closed: asyncio.Future[None] | None = None
-        self._socket: socket.socket | None = None
-        self._openings: set[asyncio.Task[object]] = set()
+        self._acceptor: Acceptor | None = None
         self._tick_timer: asyncio.TimerHandle | None = None
 
     async def start(self, sock: socket.socket) -> None:
         """Listens on `sock`, which is bound and now belongs to the listener."""
-        loop = asyncio.get_running_loop()
-        self._socket = sock
-        # Connections inherit it: in TIME_WAIT they must not keep the port from the next server.
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        sock.setblocking(False)
-        sock.listen(self.limits.backlog)
-        # Not a server of the event loop: that would drop what it has accepted and not yet begun when it is closed.
-        loop.add_reader(sock, self._accept)
-        self._tick_timer = loop.call_later(_TICK_S, self._tick)
+        self._acceptor = Acceptor(sock, self._connection)
+        self._acceptor.start(self.limits.backlog)
+        self._tick_timer = asyncio.get_running_loop().call_later(_TICK_S, self._tick)
 
     async def stop(self, timeout_s: float) -> None:
         """Accepts no more, answers what has arrived (with `Connection: close`), and ends within `timeout_s`.
@@ -125,14 +118,9 @@ class HttpListener:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout_s
         self.draining = True
-        if self._socket is not None:
-            loop.remove_reader(self._socket)
-            # Closing a listening socket resets the connections in its accept queue, so none may be left there.
-            self._accept()
-            self._socket.close()
-            self._socket = None
-        if self._openings:
-            await asyncio.wait(self._openings)
+        if self._acceptor is not None:
+            await self._acceptor.stop()
+            self._acceptor = None
         for connection in list(self._connections):
             connection.hear()
         await self._wait_until_closed(min(_QUIET_BEFORE_CLOSE_S, timeout_s))
@@ -152,31 +140,6 @@ class HttpListener:
         self._connections.discard(connection)
         if not self._connections and self._all_closed is not None and not self._all_closed.done():
             self._all_closed.set_result(None)
-
-    def _accept(self) -> None:
-        """Accepts all that waits."""
-        loop = asyncio.get_running_loop()
-        while self._socket is not None:
-            try:
-                accepted, _ = self._socket.accept()
-            except BlockingIOError:
-                return
-            except ConnectionAbortedError:
-                continue
-            except OSError as error:
-                # No more files, most likely: the connections stay in the queue until some are closed.
-                logger.error("Cannot accept connections: %s", error)
-                loop.remove_reader(self._socket)
-                loop.call_later(_TICK_S, self._accept_again)
-                return
-            accepted.setblocking(False)
-            opening = loop.create_task(loop.connect_accepted_socket(self._connection, accepted))
-            self._openings.add(opening)
-            opening.add_done_callback(self._openings.discard)
-
-    def _accept_again(self) -> None:
-        if self._socket is not None:
-            asyncio.get_running_loop().add_reader(self._socket, self._accept)
 
     def _connection(self) -> _HttpConnection:
         return _HttpConnection(self, asyncio.get_running_loop())

@@ -25,9 +25,9 @@ AUTHORITY = CertificateAuthority()
 SERVER, CLIENT = AUTHORITY.issue("server"), AUTHORITY.issue("client")
 
 
-@pytest.fixture(scope="module")
-def guarded(exports: Path, models: Path, state: Path) -> Iterator[AspiredServer]:
-    shutil.copytree(exports / "1", models / "half_plus_two" / "1")
+@pytest.fixture(scope="module", params=["native", "grpcio"])
+def guarded(request: pytest.FixtureRequest, exports: Path, models: Path, state: Path) -> Iterator[AspiredServer]:
+    shutil.copytree(exports / "1", models / "half_plus_two" / "1", dirs_exist_ok=True)
     ssl_config = models / "ssl.txt"
     ssl_config.write_text(
         ssl_config_text(server_key=SERVER.key, server_cert=SERVER.cert, custom_ca=AUTHORITY.cert, client_verify=True)
@@ -37,6 +37,7 @@ def guarded(exports: Path, models: Path, state: Path) -> Iterator[AspiredServer]
         "--model_name=half_plus_two",
         f"--model_base_path={models / 'half_plus_two'}",
         f"--ssl_config_file={ssl_config}",
+        f"--grpc_listener={request.param}",
         "--enable_grpc_healthcheck_service",
         "--drain_timeout_s=300",
     )

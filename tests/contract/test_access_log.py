@@ -22,9 +22,9 @@ PATH = "/v1/models/half_plus_two"
 Lines: TypeAlias = "queue.Queue[dict[str, Any]]"
 
 
-@pytest.fixture(scope="module")
-def logging_server() -> Iterator[ContractServer]:
-    with contract_server(access_log=True) as server:
+@pytest.fixture(scope="module", params=["native", "grpcio"])
+def logging_server(request: pytest.FixtureRequest) -> Iterator[ContractServer]:
+    with contract_server(access_log=True, grpc_listener=request.param) as server:
         yield server
 
 

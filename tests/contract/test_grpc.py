@@ -57,6 +57,13 @@ class Stubs:
         return answer
 
 
+@pytest.fixture(scope="module", params=["native", "grpcio"])
+def server(request: pytest.FixtureRequest) -> Iterator[ContractServer]:
+    """One for each of the listeners."""
+    with contract_server(grpc_listener=request.param) as server:
+        yield server
+
+
 @pytest.fixture(scope="module", params=["wire", "messages"])
 def stubs(server: ContractServer, request: pytest.FixtureRequest) -> Iterator[Stubs]:
     """Of a server that reads Predict's requests off the wire, and of one that leaves every one to the message class."""

@@ -42,7 +42,8 @@ MAY_IMPORT: dict[str, tuple[str, ...] | None] = {
     "servables.saved_model": PURE_SERVABLES,
     "servables.tflite": PURE_SERVABLES,
     "servables.request_log": (*PURE_SERVABLES, "cluster.storage"),
-    "servables.frontend": (*PURE_SERVABLES, "servables.request_log"),
+    "servables.http2": (),
+    "servables.frontend": (*PURE_SERVABLES, "servables.request_log", "servables.http2"),
     # Reads requests as a frontend does, from files as its request log writes them too.
     "servables.warmup": (*PURE_SERVABLES, "servables.frontend", "servables.request_log"),
     "servables.lane": (*PURE_SERVABLES, "servables.frontend"),
@@ -101,6 +102,7 @@ NEVER_IMPORTS: dict[str, tuple[str, ...]] = {
     "servables.hashmap": (*HEAVY, "grpc"),
     "servables.saved_model": ("ray", "grpc", "asyncio"),
     "servables.tflite": ("ray", "grpc", "asyncio"),
+    "servables.http2": ACTING,
     "servables.frontend": HEAVY,
     "servables.warmup": (*HEAVY, "grpc"),
     "servables.request_log": (*HEAVY, "grpc"),
@@ -128,6 +130,7 @@ NEVER_LOADS: dict[str, tuple[str, ...]] = {
     "servables.json_codec": (*HEAVY, "grpc"),
     "servables.warmup": (*HEAVY, "grpc"),
     "servables.request_log": (*HEAVY, "grpc"),
+    "servables.http2": (*HEAVY, "grpc", "asyncio"),
     "servables.frontend": HEAVY,
     "servables.fork_server": (*HEAVY, "grpc", "asyncio"),
 }

@@ -28,8 +28,11 @@ async def grpc_frontend(
     options = {"host": HOST, "grpc_port": port, "rest_api_port": 0, **options}
     frontend = Frontend(FrontendOptions(**options), make_channel, FakeServerControl())
     frontend.bind()
-    await frontend.start()
-    async with grpc.aio.insecure_channel(f"{HOST}:{port}") as channel:
-        yield frontend, channel, f"{HOST}:{port}"
-    await frontend.drain(0.0)
-    await frontend.close()
+    try:
+        await frontend.start()
+        async with grpc.aio.insecure_channel(f"{HOST}:{port}") as channel:
+            yield frontend, channel, f"{HOST}:{port}"
+    finally:
+        await frontend.drain(0.0)
+        await frontend.close()
+        frontend.release()

@@ -9,7 +9,8 @@ import numpy as np
 from cluster.core.servable_id import ServableId
 from cluster.core.serving_map import Endpoint, ServableEntry, ServingMap
 from servables.frontend.arrivals import QUIET_TURNS, Arrivals
-from servables.frontend.grpc_method import service, unary_unary
+from servables.frontend.grpc_aio_listener import service_handler
+from servables.frontend.grpc_method import GrpcService, unary_unary
 from servables.frontend.servable_router import ServableRouter
 from tests.unit.servables.frontend.gated_channel import GatedChannel, values_of
 
@@ -135,7 +136,8 @@ async def test_a_service_announces_what_it_will_read_and_nothing_else() -> None:
     async def method(request_bytes: bytes, timeout_s: float | None) -> bytes:
         return request_bytes
 
-    handler = service("a.Service", {"Method": unary_unary("a.Service/Method", method)}, lambda: announced.append(1))
+    service = GrpcService("a.Service", {"Method": unary_unary("a.Service/Method", method)}, lambda: announced.append(1))
+    handler = service_handler(service)
     for path in ("/a.Service/Method", "/a.Service/Other", "/other.Service/Method"):
         details: Any = SimpleNamespace(method=path)
         assert (handler.service(details) is not None) == (path == "/a.Service/Method")

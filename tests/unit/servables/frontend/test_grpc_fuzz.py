@@ -67,9 +67,9 @@ PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 HEADERS, SETTINGS, WINDOW_UPDATE = 1, 4, 8
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[LocalFrontend]:
-    with local_frontend(health_service=True) as server:
+@pytest.fixture(scope="module", params=["native", "grpcio"])
+def server(request: pytest.FixtureRequest) -> Iterator[LocalFrontend]:
+    with local_frontend(health_service=True, grpc_listener=request.param) as server:
         yield server
 
 

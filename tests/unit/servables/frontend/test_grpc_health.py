@@ -23,14 +23,14 @@ def request(service: str) -> Any:
 
 
 @pytest.mark.parametrize("service", ["", "ModelService", "PredictionService"])
-async def test_what_tf_serving_names_serves(service: str) -> None:
-    async with grpc_frontend(health_service=True) as (_, channel, _):
+async def test_what_tf_serving_names_serves(listener: str, service: str) -> None:
+    async with grpc_frontend(health_service=True, grpc_listener=listener) as (_, channel, _):
         response = await health_pb2_grpc.HealthStub(channel).Check(request(service))
         assert response.status == SERVING
 
 
-async def test_another_name_is_not_found_and_its_watch_unknown() -> None:
-    async with grpc_frontend(health_service=True) as (_, channel, _):
+async def test_another_name_is_not_found_and_its_watch_unknown(listener: str) -> None:
+    async with grpc_frontend(health_service=True, grpc_listener=listener) as (_, channel, _):
         stub = health_pb2_grpc.HealthStub(channel)
         with pytest.raises(grpc.RpcError) as raised:
             await stub.Check(request("Other"))
@@ -40,16 +40,16 @@ async def test_another_name_is_not_found_and_its_watch_unknown() -> None:
         watch.cancel()
 
 
-async def test_lists_all() -> None:
-    async with grpc_frontend(health_service=True) as (_, channel, _):
+async def test_lists_all(listener: str) -> None:
+    async with grpc_frontend(health_service=True, grpc_listener=listener) as (_, channel, _):
         listed = await health_pb2_grpc.HealthStub(channel).List(health_pb2.HealthListRequest())
         assert {name: response.status for name, response in listed.statuses.items()} == dict.fromkeys(
             ("", "ModelService", "PredictionService"), SERVING
         )
 
 
-async def test_who_watches_is_told_of_the_drain_and_does_not_hold_it_up() -> None:
-    async with grpc_frontend(health_service=True) as (frontend, channel, _):
+async def test_who_watches_is_told_of_the_drain_and_does_not_hold_it_up(listener: str) -> None:
+    async with grpc_frontend(health_service=True, grpc_listener=listener) as (frontend, channel, _):
         watches = [health_pb2_grpc.HealthStub(channel).Watch(request(name)) for name in ("", "ModelService", "Other")]
         assert [(await watch.read()).status for watch in watches] == [SERVING, SERVING, SERVICE_UNKNOWN]
         await asyncio.wait_for(frontend.drain(100 * PATIENCE_S), PATIENCE_S)
@@ -59,8 +59,8 @@ async def test_who_watches_is_told_of_the_drain_and_does_not_hold_it_up() -> Non
             assert await watch.code() is grpc.StatusCode.OK
 
 
-async def test_is_absent_unless_asked_for() -> None:
-    async with grpc_frontend() as (_, channel, _):
+async def test_is_absent_unless_asked_for(listener: str) -> None:
+    async with grpc_frontend(grpc_listener=listener) as (_, channel, _):
         with pytest.raises(grpc.RpcError) as raised:
             await health_pb2_grpc.HealthStub(channel).Check(request(""))
         assert raised.value.code() is grpc.StatusCode.UNIMPLEMENTED

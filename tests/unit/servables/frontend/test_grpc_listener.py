@@ -3,12 +3,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import socket
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
 from grpc.aio import insecure_channel
 
+from cluster.core.errors import Unavailable
 from cluster.core.servable_id import ServableId
 from cluster.core.serving_map import Endpoint, ServableEntry, ServingMap
 from servables.signatures import Signature, TensorInfo, encode_signatures
@@ -36,23 +39,26 @@ async def test_channel_arguments_win_over_ours() -> None:
         assert raised.value.code() is grpc.StatusCode.INVALID_ARGUMENT
 
 
-async def test_a_unix_socket_is_served_beside_the_port_and_without_it(tmp_path: Path) -> None:
+async def test_a_unix_socket_is_served_beside_the_port_and_without_it(listener: str, tmp_path: Path) -> None:
     address = f"unix:{tmp_path / 'grpc'}"
-    async with grpc_frontend(grpc_socket_path=str(tmp_path / "grpc")) as (_, port, _), insecure_channel(address) as local:
+    async with (
+        grpc_frontend(grpc_socket_path=str(tmp_path / "grpc"), grpc_listener=listener) as (_, port, _),
+        insecure_channel(address) as local,
+    ):
         for channel in (port, local):
             with pytest.raises(grpc.RpcError, match="Missing ModelSpec"):
                 await channel.unary_unary(STATUS, bytes, bytes)(b"")
-    alone = {"grpc_port": 0, "grpc_socket_path": str(tmp_path / "grpc")}
+    alone = {"grpc_port": 0, "grpc_socket_path": str(tmp_path / "grpc"), "grpc_listener": listener}
     async with grpc_frontend(**alone), insecure_channel(address) as local:
         with pytest.raises(grpc.RpcError, match="Missing ModelSpec"):
             await local.unary_unary(STATUS, bytes, bytes)(b"")
 
 
 async def test_cancelled_and_expired_calls_leave_nothing_behind(
-    caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+    listener: str, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:
     chance = random.Random(0)
-    async with grpc_frontend() as (frontend, channel, _):
+    async with grpc_frontend(grpc_listener=listener) as (frontend, channel, _):
         await frontend.apply(ServingMap(entries={ENTRY.id: ENTRY}))
         method = channel.unary_unary(PREDICT, bytes, bytes)
 
@@ -77,3 +83,44 @@ async def test_cancelled_and_expired_calls_leave_nothing_behind(
     told = [record for record in caplog.records if record.levelno >= logging.WARNING and record.name != "asyncio"]
     assert [record.getMessage() for record in told] == []
     assert "Traceback" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        ({}, "Aspired's own"),
+        ({"grpc_listener": "grpcio"}, "grpcio's"),
+        ({"grpc_channel_arguments": {"grpc.keepalive_time_ms": 1000}}, "grpcio's"),
+    ],
+)
+async def test_the_log_says_who_serves(options: dict[str, Any], told: str, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "servables.frontend.frontend")
+    async with grpc_frontend(**options) as (_, channel, _):
+        with pytest.raises(grpc.RpcError, match="Missing ModelSpec"):
+            await channel.unary_unary(STATUS, bytes, bytes)(b"")
+    assert [record.getMessage() for record in caplog.records] == [f"gRPC is served by {told} HTTP/2"]
+
+
+@pytest.mark.skipif(not socket.has_ipv6, reason="there is no IPv6 here")
+async def test_all_addresses_are_those_of_both_families(listener: str) -> None:
+    async with (
+        grpc_frontend(host="0.0.0.0", grpc_listener=listener) as (_, _, address),
+        insecure_channel(f"[::1]:{address.rpartition(':')[2]}") as channel,
+    ):
+        with pytest.raises(grpc.RpcError, match="Missing ModelSpec"):
+            await channel.unary_unary(STATUS, bytes, bytes)(b"")
+
+
+async def test_a_socket_that_was_left_behind_gives_way_and_a_file_does_not(tmp_path: Path) -> None:
+    left = tmp_path / "grpc"
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(left))
+    async with grpc_frontend(grpc_socket_path=str(left)), insecure_channel(f"unix:{left}") as channel:
+        with pytest.raises(grpc.RpcError, match="Missing ModelSpec"):
+            await channel.unary_unary(STATUS, bytes, bytes)(b"")
+    assert not left.exists()
+    left.write_text("mine")
+    with pytest.raises(Unavailable, match=f"^Cannot listen for gRPC on unix:{left}: Address already in use$"):
+        async with grpc_frontend(grpc_socket_path=str(left)):
+            pass
+    assert left.read_text() == "mine"

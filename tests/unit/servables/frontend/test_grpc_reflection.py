@@ -30,10 +30,10 @@ SERVICES = [
 ]
 
 
-@pytest.fixture(scope="module")
-def channel() -> Iterator[grpc.Channel]:
+@pytest.fixture(scope="module", params=["native", "grpcio"])
+def channel(request: pytest.FixtureRequest) -> Iterator[grpc.Channel]:
     with (
-        local_frontend(health_service=True) as server,
+        local_frontend(health_service=True, grpc_listener=request.param) as server,
         grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel,
     ):
         yield channel
@@ -102,8 +102,8 @@ def test_a_question_without_content_is_an_invalid_argument(channel: grpc.Channel
     assert ask(channel).error_response.error_code == grpc.StatusCode.INVALID_ARGUMENT.value[0]
 
 
-async def test_an_open_conversation_does_not_hold_up_the_drain() -> None:
-    async with grpc_frontend() as (frontend, channel, _):
+async def test_an_open_conversation_does_not_hold_up_the_drain(listener: str) -> None:
+    async with grpc_frontend(grpc_listener=listener) as (frontend, channel, _):
         method: Any = channel.stream_stream(V1, bytes, ServerReflectionResponse.FromString)
         call = method()
         await call.write(ServerReflectionRequest(list_services="").SerializeToString())
@@ -113,8 +113,8 @@ async def test_an_open_conversation_does_not_hold_up_the_drain() -> None:
         assert await call.code() is grpc.StatusCode.OK
 
 
-async def test_can_be_turned_off() -> None:
-    async with grpc_frontend(reflection=False) as (_, channel, _):
+async def test_can_be_turned_off(listener: str) -> None:
+    async with grpc_frontend(reflection=False, grpc_listener=listener) as (_, channel, _):
         call = channel.stream_stream(V1, bytes, bytes)(iter([b""]))
         with pytest.raises(grpc.RpcError) as raised:
             await call.read()

@@ -27,19 +27,23 @@ def ssl_config(*, client_verify: bool) -> SSLConfig:
     return SSLConfig(server_key=SERVER.key, server_cert=SERVER.cert, custom_ca=AUTHORITY.cert, client_verify=client_verify)
 
 
-@pytest.fixture(scope="module")
-def addresses(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sequence[str]]:
+@pytest.fixture(scope="module", params=["native", "grpcio"])
+def addresses(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sequence[str]]:
     """The port and the socket of a server that proves itself and asks nothing of clients."""
     path = tmp_path_factory.mktemp("tls") / "socket"
-    with local_frontend(ssl_config=ssl_config(client_verify=False), grpc_socket_path=str(path)) as server:
+    with local_frontend(
+        ssl_config=ssl_config(client_verify=False), grpc_socket_path=str(path), grpc_listener=request.param
+    ) as server:
         yield f"127.0.0.1:{server.grpc_port}", f"unix:{path}"
 
 
-@pytest.fixture(scope="module")
-def mutual(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sequence[str]]:
+@pytest.fixture(scope="module", params=["native", "grpcio"])
+def mutual(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Sequence[str]]:
     """The port and the socket of a server that lets in only clients with a certificate of its authority."""
     path = tmp_path_factory.mktemp("mutual") / "socket"
-    with local_frontend(ssl_config=ssl_config(client_verify=True), grpc_socket_path=str(path)) as server:
+    with local_frontend(
+        ssl_config=ssl_config(client_verify=True), grpc_socket_path=str(path), grpc_listener=request.param
+    ) as server:
         yield f"127.0.0.1:{server.grpc_port}", f"unix:{path}"
 
 
