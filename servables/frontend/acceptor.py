@@ -11,6 +11,7 @@ from collections.abc import Callable
 logger = logging.getLogger(__name__)
 
 _RETRY_S = 1.0
+_OPENING_S = 1.0
 
 
 class Acceptor:
@@ -41,14 +42,16 @@ class Acceptor:
         asyncio.get_running_loop().add_reader(self._socket, self._accept)
 
     async def stop(self) -> None:
-        """Returns when all that was accepted has its protocol, or has failed."""
+        """Returns when all that was accepted has its protocol, or has failed; who is slow to agree on TLS is not waited for."""
         asyncio.get_running_loop().remove_reader(self._socket)
         # Closing a listening socket resets the connections in its accept queue, so none may be left there.
         self._accept()
         self._closed = True
         self._socket.close()
         if self._openings:
-            await asyncio.wait(self._openings)
+            _, slow = await asyncio.wait(self._openings, timeout=_OPENING_S)
+            for opening in slow:
+                opening.cancel()
 
     def _accept(self) -> None:
         """Accepts all that waits."""

@@ -12,11 +12,12 @@ QUIET_TURNS = 8
 class Arrivals:
     """Lets frames wait for requests that are about to join them.
 
-    REST's requests of one moment are read in one turn of the event loop. gRPC hears of a request, reads it turns later, and
-    only then hears of the next, so each would find the last one gone and travel alone; a frame costs more than what is in it.
-    So its listener says `announce` when it hears of a request, `arrive` just before it hands the request over, and `leave` when
-    it is answered. While several are in flight a frame waits until all that was announced has arrived and nothing more has come
-    for `QUIET_TURNS` turns of the loop. A lone request waits for nobody.
+    REST's requests of one moment are read in one turn of the event loop. gRPC's come some turns after each other: clients send
+    each as its answer comes, and grpc.aio hears of a request, reads it turns later, and only then hears of the next. So each
+    would find the last one gone and travel alone; a frame costs more than what is in it. So `announce` is said when grpc.aio
+    hears of a request, `arrive` just before a request of either listener is handed over, and `leave` when it is answered. While
+    several are in flight a frame waits until all that was announced has arrived and nothing more has come for `QUIET_TURNS`
+    turns of the loop. A lone request waits for nobody.
 
     What is announced may never come: frames wait for `max_hold_s` at most, and no longer for what has kept them so long.
     """

@@ -56,7 +56,7 @@ class FrontendOptions:
     socket; None serves in plain text, or with Google's ALTS if `use_alts`. ALTS and channel arguments are
     grpcio's, which then serves whatever `grpc_listener` says. `health_service`, `reflection` and `profiler` add services to TF
     Serving's.
-    `access_log`: a line of the log for each request. `max_held_grpc_bytes`: see `GrpcServices`.
+    `access_log`: a line of the log for each request. `max_held_grpc_bytes`: see `HeldBytes`; it is that of gRPC.
     """
 
     host: str = "0.0.0.0"

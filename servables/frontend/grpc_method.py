@@ -54,7 +54,7 @@ GrpcMethod: TypeAlias = UnaryUnary | UnaryStream | StreamStream
 
 
 class GrpcService(NamedTuple):
-    """A service by its full name, and its methods by theirs. `announce` is told of each request, before it is read."""
+    """A service by its full name, and its methods by theirs. A listener that reads requests later `announce`s each."""
 
     name: str
     methods: Mapping[str, GrpcMethod]

@@ -27,6 +27,7 @@ def test_frontends_have_tensorflow_servings_defaults() -> None:
         ("rest_api_port", 9001, "rest_api_port", 9001),
         ("host", "::", "host", "::"),
         ("grpc_socket_path", "/run/grpc", "grpc_socket_path", "/run/grpc"),
+        ("grpc_listener", "grpcio", "grpc_listener", "grpcio"),
         ("grpc_channel_arguments", "a=1,b=c", "grpc_channel_arguments", {"a": 1, "b": "c"}),
         ("rest_api_timeout_in_ms", 1500, "rest_api_timeout_s", 1.5),
         ("rest_api_timeout_in_ms", 0, "rest_api_timeout_s", None),

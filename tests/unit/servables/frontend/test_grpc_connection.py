@@ -8,7 +8,7 @@ import logging
 import socket
 import ssl
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any
 
 import grpc
@@ -504,6 +504,16 @@ async def test_a_connection_that_breaks_the_protocol_is_told_and_closed_and_its_
         await client.until_closed()
         assert client.goaways == [ErrorCode.PROTOCOL_ERROR]
         await served.until(lambda: served.cancelled == 1)
+
+
+async def test_a_client_that_never_agrees_on_tls_does_not_hold_up_the_end() -> None:
+    own = CertificateAuthority().issue("server")
+    async with world(ssl_config=SSLConfig(server_key=own.key, server_cert=own.cert), greet_timeout_s=1000.0) as served:
+        reader, writer = await asyncio.open_connection(HOST, served.port)
+        await asyncio.wait_for(served.listener.stop(0.0), PATIENCE_S)
+        with suppress(ConnectionError):
+            assert await asyncio.wait_for(reader.read(), PATIENCE_S) == b""
+        writer.close()
 
 
 async def test_tls_without_http2_in_the_handshake_is_no_grpc() -> None:
