@@ -59,7 +59,8 @@ def parse_google_uri(path: str) -> ObjectUri:
     bucket, key = _split(path)
     if not _GOOGLE_BUCKET.fullmatch(bucket):
         raise InvalidArgument(
-            f"{path}: expected gs://BUCKET/PREFIX, with 3 or more lower-case letters, digits, '-', '_' and '.' for the bucket"
+            f"{_without_secrets(path)}: expected gs://BUCKET/PREFIX, with 3 or more lower-case letters, digits, '-', '_' "
+            "and '.' for the bucket"
         )
     return ObjectUri(bucket, _key(path, key))
 
@@ -81,8 +82,7 @@ def parse_azure_uri(path: str) -> ObjectUri:
         container, key, account, endpoint = host, rest, "", ""
     if not _AZURE_CONTAINER.fullmatch(container):
         raise InvalidArgument(
-            f"{_without_secrets(path)}: {container!r} is no name of a container: expected 3 to 63 lower-case letters, digits "
-            "and single hyphens"
+            f"{_without_secrets(path)}: it names no container: expected 3 to 63 lower-case letters, digits and single hyphens"
         )
     return ObjectUri(container, _key(path, key), account, endpoint)
 
@@ -171,6 +171,7 @@ def _without_secrets(path: str) -> str:
     """The path without what may be a password or a signature in it."""
     scheme, _, rest = path.partition("://")
     host, slash, rest = rest.partition("/")
-    if scheme.lower() in HTTP_SCHEMES:
-        host = host.rpartition("@")[2]
+    before, _, after = host.rpartition("@")
+    if scheme.lower() not in AZURE_FILE_SYSTEM_SCHEMES or ":" in before:
+        host = after
     return re.split(r"[?#]", f"{scheme}://{host}{slash}{rest}", maxsplit=1)[0]

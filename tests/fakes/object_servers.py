@@ -24,8 +24,8 @@ from wsgidav.wsgidav_app import WsgiDAVApp
 from cluster.storage.azure_storage import azure_config
 from tests.fakes.s3_server import START_TIMEOUT_S, free_port
 
-_AZURITE = Path(__file__).parents[2] / ".aspired/azurite/node_modules/.bin/azurite-blob"
-NO_AZURITE = "needs Azure's emulator: npm install --prefix .aspired/azurite azurite"
+_AZURITE = Path(__file__).parents[2] / ".aspired/peers/azurite/node_modules/.bin/azurite-blob"
+NO_AZURITE = "needs Azure's emulator: npm install --prefix .aspired/peers/azurite azurite"
 
 
 def google_environment(url: str) -> dict[str, str]:
