@@ -63,7 +63,8 @@ def _measure(bench: Workbench) -> list[Figure]:
 
 
 def _figure(bench: Workbench, work: Path, version: Path, quantity: str) -> Figure:
-    checksums = _write(version, VERSIONS[quantity], with_manifest=quantity.endswith("checksums"))
+    with_manifest = quantity.endswith("checksums")
+    checksums = _write(version, VERSIONS[quantity], with_manifest)
     found: dict[Fetch, list[float]] = {_by_cache: [], _by_transfer_manager: []}
     for _ in range(bench.rounds):
         for fetch, speeds in found.items():
@@ -76,7 +77,8 @@ def _figure(bench: Workbench, work: Path, version: Path, quantity: str) -> Figur
         aspired=tuple(found[_by_cache]),
         peer=tuple(found[_by_transfer_manager]),
         peer_name="boto3's transfer manager",
-        target=Target(at_least=0.8),
+        # boto3 holds nothing to checksums: they may cost something, but not half of the speed.
+        target=Target(at_least=0.5 if with_manifest else 0.8),
     )
 
 

@@ -147,6 +147,15 @@ class TestFailure:
         assert driven.aspire(NEWER) == []
         assert (driven.public(), newer_status(driven)) == (AVAILABLE, BROKEN)
 
+    def test_it_heals_by_itself_when_what_failed_lies_not_in_the_files(self) -> None:
+        driven = overwritten()
+        away = Status(Code.UNAVAILABLE, "the bucket is away")
+        for _ in range(10):
+            assert driven.load_failed(1, away, copy=1) == []
+            assert (driven.public(), newer_status(driven)) == (AVAILABLE, away)
+            assert [type(one) for one in driven.pass_time(60.0)] == [Load]
+        assert [type(one) for one in driven.loaded(1, copy=1)] == [Quiesce]
+
     def test_it_heals_when_the_files_change_once_more(self) -> None:
         driven = self.failed_for_good()
         assert driven.aspire(NEWEST) == [Load("c1-5", NEWEST, (SLOT,), RESOURCES, copy=1)]
