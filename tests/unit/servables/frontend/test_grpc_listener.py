@@ -71,8 +71,10 @@ async def test_cancelled_and_expired_calls_leave_nothing_behind(
                 await call
             except asyncio.CancelledError:
                 return "CANCELLED"
-            except grpc.RpcError as error:
-                return str(error.code().name)
+            except grpc.aio.AioRpcError as error:
+                if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+                    return "DEADLINE_EXCEEDED"
+                return f"{error.code().name}: {error.details()} {error.debug_error_string()}"
             return "OK"
 
         assert set(await asyncio.gather(*(ask() for _ in range(500)))) == {"CANCELLED", "DEADLINE_EXCEEDED"}
