@@ -230,7 +230,7 @@ def connected(address: str | None, object_store_memory_bytes: int = 0) -> Iterat
         else:
             _check_reachable(address)
             ray.init(address=address, runtime_env=_code(), **common)
-    except (ConnectionError, RuntimeError, OSError, ValueError) as error:
+    except Exception as error:  # also a bare Exception, when its own processes are slow to start
         what = "Ray cannot be started" if address is None else f"no Ray cluster answers at {address}"
         hint = "" if address is None else "; start one with `ray start --head`, or leave --ray_address out to have a local one"
         raise Unavailable(f"{what}: {' '.join(str(error).split())}{hint}") from error

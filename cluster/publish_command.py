@@ -52,7 +52,7 @@ def publish(
     dry_run: bool,
     as_json: bool,
 ) -> int:
-    """Publish what EXPORT_DIR holds as a new version under BASE_PATH: a directory, or s3://BUCKET/PREFIX.
+    """Publish what EXPORT_DIR holds as a new version under BASE_PATH: a directory, or s3://, gs:// or az://BUCKET/PREFIX.
 
     The export is checked first: a SavedModel must have its graph, all its variables and its assets. Servers then see all of the
     version or nothing of it, and no two publishers get the same number.

@@ -30,7 +30,7 @@ def unpublish(
     dry_run: bool,
     as_json: bool,
 ) -> int:
-    """Delete versions under BASE_PATH: a directory, or s3://BUCKET/PREFIX. Their numbers are not used again.
+    """Delete versions under BASE_PATH: a directory, or s3://, gs:// or az://BUCKET/PREFIX. Their numbers are not used again.
 
     \b
     Delete a version that a server has no use for any more:

@@ -14,7 +14,7 @@ from cluster.bench_command import HasTerminal
 @click.option("--json", "as_json", is_flag=True, help="Print a JSON list, one object for each version.")
 @click.pass_obj
 def versions(shared: HasTerminal, /, base_path: str, server: str | None, model: str | None, as_json: bool) -> int:
-    """Show the versions under BASE_PATH, newest first: a directory, or s3://BUCKET/PREFIX.
+    """Show the versions under BASE_PATH, newest first: a directory, or s3://, gs:// or az://BUCKET/PREFIX.
 
     \b
       aspired versions s3://models/chopsticks
