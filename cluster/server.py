@@ -11,10 +11,7 @@ import logging
 import math
 import os
 import time
-from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -35,14 +32,12 @@ from cluster.config.server_options import ServerOptions
 from cluster.core.acknowledgements import FrontendReport
 from cluster.core.aspired_versions_state import Options
 from cluster.core.errors import AlreadyExists, NotFound, Unavailable
-from cluster.core.fetch_progress import FetchProgress, total_progress
-from cluster.core.replica_report import ReplicaPhase, ReplicaReport
-from cluster.core.resource_ledger import Totals
+from cluster.core.fetch_progress import FetchProgress
+from cluster.core.replica_report import ReplicaReport
 from cluster.core.servable_id import ServableId
-from cluster.core.servable_state import ServableState
-from cluster.core.stream_report import StreamReport
+from cluster.observed_status import fetches_of, model_statuses, node_statuses, resource_totals
 from cluster.server_record import ServerRecord
-from cluster.server_status import FetchStatus, ModelStatus, NodeStatus, ResourceTotals, ServerStatus, VersionStatus
+from cluster.server_status import ServerStatus
 from cluster.sources.file_system_storage_path_source import FileSystemStoragePathSource
 from cluster.sources.model_repository import ModelRepository
 from cluster.storage.storages import Storages
@@ -231,10 +226,7 @@ class Server:
     def fetches(self) -> dict[ServableId, FetchProgress]:
         """The versions that nodes are fetching."""
         reports: Sequence[ReplicaReport] = self._call(self._manager, "replicas")
-        of_version = defaultdict(list)
-        for report in reports:
-            of_version[report.version.id].append(report)
-        return {servable: fetch for servable, mine in of_version.items() if (fetch := _fetch(mine)) is not None}
+        return fetches_of(reports)
 
     def open_ports(self) -> None:
         """Lets every frontend accept; returns when all of them do. Raises Unavailable when one cannot get its ports."""
@@ -302,7 +294,7 @@ class Server:
             raise NotFound(f"no server named {self.name} runs on this Ray cluster")
         controller: ControllerStatus = self._call(self._controller, "status")
         frontends: tuple[FrontendReport, ...] = self._call(self._manager, "frontends")
-        nodes = _nodes(frontends, self._call(self._manager, "nodes"))
+        nodes = node_statuses(ray.nodes(), frontends, self._call(self._manager, "nodes"))
         alive = [node.address for node in nodes if node.frontends] or ["127.0.0.1"]
         host = record.listen_address if record.listen_address not in ("0.0.0.0", "::") else alive[0]
         return ServerStatus(
@@ -314,10 +306,10 @@ class Server:
             rest_url=f"http://{host}:{record.rest_api_port}" if record.rest_api_port else "",
             grpc_address=f"{host}:{record.grpc_port}" if record.grpc_port else "",
             nodes=nodes,
-            models=_models(controller, self._call(self._manager, "replicas")),
+            models=model_statuses(controller, self._call(self._manager, "replicas")),
             models_error=controller.models_error,
-            capacity=_totals(controller.capacity),
-            reserved=_totals(controller.reserved),
+            capacity=resource_totals(controller.capacity),
+            reserved=resource_totals(controller.reserved),
         )
 
     def _manager_lives(self) -> bool:
@@ -401,73 +393,4 @@ def _actor(actor_class: type, name: str) -> Any:
         max_task_retries=-1,
         num_cpus=0,
         max_concurrency=10_000,
-    )
-
-
-def _nodes(frontends: tuple[FrontendReport, ...], capacity: Any) -> tuple[NodeStatus, ...]:
-    gpus = {node.node_id: len(node.gpus) for node in capacity}
-    return tuple(
-        NodeStatus(
-            node_id=node["NodeID"],
-            address=node["NodeManagerAddress"],
-            alive=node["Alive"],
-            frontends=sum(report.node_id == node["NodeID"] and report.accepting for report in frontends),
-            gpus=gpus.get(node["NodeID"], 0),
-        )
-        for node in sorted(ray.nodes(), key=lambda node: str(node["NodeID"]))
-    )
-
-
-def _models(controller: ControllerStatus, replicas: Any) -> tuple[ModelStatus, ...]:
-    base_paths = {model.name: model.base_path for model in controller.models.models}
-    names = dict.fromkeys((*base_paths, *(state.id.name for state in controller.states)))
-    reports = {name: controller.reports.get(name, StreamReport()) for name in names}
-    return tuple(
-        ModelStatus(
-            name=name,
-            base_path=base_paths.get(name, ""),
-            source_error=reports[name].error,
-            source_error_since=_utc(reports[name].error_since) if reports[name].error else "",
-            waiting=reports[name].waiting,
-            versions=tuple(_version(state, controller, replicas) for state in controller.states if state.id.name == name),
-        )
-        for name in names
-    )
-
-
-def _utc(seconds: float) -> str:
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
-
-
-def _version(state: ServableState, controller: ControllerStatus, replicas: Sequence[ReplicaReport]) -> VersionStatus:
-    placement = controller.placements.get(state.id)
-    copy = placement.copy if placement else 0
-    mine = [report for report in replicas if report.version.id == state.id and report.copy == copy]
-    status = placement.newer_files if placement and state.status.ok else state.status
-    return VersionStatus(
-        version=state.id.version,
-        state=state.state.name,
-        code=status.code.name,
-        message=status.message,
-        replicas_ready=sum(report.phase is ReplicaPhase.READY for report in mine),
-        replicas_wanted=len(placement.slots) if placement else 0,
-        nodes=tuple(sorted({slot.node_id for slot in placement.slots})) if placement else (),
-        attempts=placement.attempts if placement else 0,
-        caller_thread_signatures=tuple(sorted(frozenset().union(*(report.caller_thread_signatures for report in mine)))),
-        fetch=FetchStatus(**asdict(fetch)) if (fetch := _fetch(mine)) is not None else None,
-    )
-
-
-def _fetch(reports: Sequence[ReplicaReport]) -> FetchProgress | None:
-    """What the nodes of a version fetch; the replicas of one node wait for the same bytes."""
-    by_node = {report.node_id: report.fetch for report in reports if report.fetch is not None}
-    return total_progress(tuple(by_node.values())) if by_node else None
-
-
-def _totals(totals: Totals) -> ResourceTotals:
-    return ResourceTotals(
-        cpus=totals.cpus,
-        memory_bytes=totals.memory_bytes,
-        gpus=totals.gpus,
-        gpu_memory_bytes=totals.gpu_memory_bytes,
     )
