@@ -196,7 +196,7 @@ class Http2Connection(Generic[H]):
         self.unsent_bytes = 0
         """What was given to `respond` and `send_data` and has not been taken."""
         self.sent_bytes = 0
-        """What had to wait for the peer's windows, or for the writer, and has been taken since."""
+        """What of answers' bodies has been taken so far."""
         self._emptied: list[int] = []
         self._out: list[Buffer] = [
             settings_frame(
@@ -617,6 +617,7 @@ class Http2Connection(Generic[H]):
             self.send_trailers(stream_id, trailers)
             return
         self._send_window -= size
+        self.sent_bytes += size
         pack = FRAME_HEADER.pack
         self._out.append(
             b"".join(
@@ -710,7 +711,7 @@ class Http2Connection(Generic[H]):
             piece = stream.unsent[0]
             size = min(len(piece), stream.send_window, self._send_window, self._peer_frame_bytes, max_bytes)
             if size < len(piece):
-                stream.unsent[0] = _kept(piece[size:])
+                stream.unsent[0] = kept(piece[size:])
                 piece = piece[:size]
             else:
                 stream.unsent.popleft()
@@ -764,6 +765,6 @@ def _piece(data: bytes, start: int, stop: int) -> Buffer:
     return memoryview(data)[start:stop]
 
 
-def _kept(rest: memoryview) -> memoryview:
-    """What is left of a piece; it must not keep much that has been sent."""
-    return memoryview(bytes(rest)) if 4 * len(rest) < memoryview(rest.obj).nbytes else rest
+def kept(view: memoryview) -> memoryview:
+    """The same bytes, of nothing that is much larger: a view keeps all of what it is a view of."""
+    return memoryview(bytes(view)) if 4 * len(view) < memoryview(view.obj).nbytes else view

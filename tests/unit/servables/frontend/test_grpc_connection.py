@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import itertools
 import logging
 import socket
 import ssl
+import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -436,6 +439,49 @@ async def test_a_client_that_takes_nothing_is_cut_off() -> None:
         while not client.closed:
             await client.hear(grant=False)
         await served.until(lambda: served.is_held(0))
+
+
+async def test_to_talk_is_not_to_take() -> None:
+    async with world(stall_timeout_s=0.0) as served, raw(served, INITIAL_WINDOW_SIZE=1000) as client:
+        client.ask("Echo", b"a" * 16_000)
+        while not client.closed:
+            client.h2.ping(b"one.....")
+            client.h2.ping(b"two.....")
+            client.send()
+            await client.hear(grant=False)
+        await served.until(lambda: served.is_held(0))
+
+
+async def test_a_request_that_does_not_go_on_ends_and_one_that_need_not_does_not() -> None:
+    async with world(stall_timeout_s=0.0) as served, raw(served) as client:
+        chat = client.ask("Chat", b"a", ends=False)
+        nothing, some = client.ask("Echo", ends=False), client.ask("Echo", ends=False)
+        client.h2.send_data(some, prefixed(b"a" * 100)[:50])
+        client.send()
+        for stream_id in (nothing, some):
+            assert (await client.answer(stream_id))[:2] == ("4", "Nothing more of the request has come for long.")
+        assert served.is_held(0)
+        client.h2.end_stream(chat)
+        client.send()
+        assert await client.answer(chat) == ("0", "", prefixed(b"a"))
+
+
+async def test_compressed_requests_count_as_held_while_they_wait() -> None:
+    message = gzip.compress(b"a" * 1000)
+    free = threading.Event()
+    with ThreadPoolExecutor(1) as threads:
+        asyncio.get_running_loop().set_default_executor(threads)
+        async with world() as served, raw(served) as client:
+            threads.submit(free.wait)
+            try:
+                stream_id = client.ask("Echo", ends=False, more=[("grpc-encoding", "gzip")])
+                client.h2.send_data(stream_id, b"\1" + len(message).to_bytes(4) + message, end_stream=True)
+                client.send()
+                await served.until(lambda: served.is_held(len(message)))
+            finally:
+                free.set()
+            assert await client.answer(stream_id) == ("0", "", prefixed(b"a" * 1000))
+            await served.until(lambda: served.is_held(0))
 
 
 async def test_a_client_that_does_not_say_hello_is_let_go() -> None:
