@@ -57,6 +57,10 @@ _DEADLINE_GRACE_S = 0.05
 """Methods that keep the deadline themselves answer first, and say more."""
 _MESSAGE_BYTES = 128
 """What a message takes that has nothing in it."""
+_STREAM_BYTES = 1 << 13
+"""What a call takes whose method streams, even if nothing is said in it."""
+_WAITING_BYTES = 1 << 10
+"""What any other takes while its request has not begun to come."""
 _REFUSAL_WAIT_S = 0.05
 """grpc.aio's client calls it an internal error of its own if it is answered while it sends its first message."""
 _DEADLINE = Failure(Code.DEADLINE_EXCEEDED, "Deadline Exceeded")
@@ -292,7 +296,7 @@ class GrpcConnection(asyncio.Protocol):
         """What has come of a call's requests and is not the method's yet counts as held."""
         held_bytes = 0 if call.reader is None else call.reader.held_bytes
         if call.requests is not None:
-            held_bytes += call.requests.held_bytes
+            held_bytes += _STREAM_BYTES + call.requests.held_bytes
         if self._calls.get(call.stream_id) is call:
             self._hold(call, held_bytes)
 
@@ -347,6 +351,8 @@ class GrpcConnection(asyncio.Protocol):
                 return
             call.timer = self._loop.call_later(head.timeout_s + _DEADLINE_GRACE_S, self._expire, call)
         if isinstance(head.method, StreamStream):
+            if not self._has_room_for_stream(call):
+                return
             call.requests = _Requests(self, call)
             self._start(call, self._stream(call, head.method.call(call.requests.messages())))
         if ends:
@@ -406,10 +412,22 @@ class GrpcConnection(asyncio.Protocol):
         """The only request of a call has come."""
         method = call.head.method
         if isinstance(method, UnaryUnary):
+            if call.held_bytes:
+                self._hold(call, 0)  # whoever runs it counts it
             self._start(call, self._unary(call, method, message))
-        else:
+        elif self._has_room_for_stream(call):
             assert isinstance(method, UnaryStream)
             self._start(call, self._unary_stream(call, method, message))
+
+    def _has_room_for_stream(self, call: _Call) -> bool:
+        """Counts the call as held. If there is no room for it, it is refused."""
+        self._hold(call, _STREAM_BYTES)
+        try:
+            self._held.check(_STREAM_BYTES)
+        except AspiredError as error:
+            self._fail(call, failure(call.head.method.name, error))
+            return False
+        return True
 
     def _start(self, call: _Call, coroutine: Coroutine[Any, Any, None]) -> None:
         call.task = self._loop.create_task(coroutine)
@@ -526,12 +544,14 @@ class GrpcConnection(asyncio.Protocol):
             self._transport.abort()
 
     def _check_requests(self, now: float) -> None:
-        """Ends calls whose request has begun to come and does not go on."""
+        """Ends calls whose request does not go on, and counts those that wait for it to begin."""
         heard_before = now - self._limits.stall_timeout_s
-        stalled = [call for call in self._calls.values() if call.heard_at < heard_before and call.is_incomplete]
-        for call in stalled:
-            self._fail(call, _NO_MORE)
-            self._cancel(call)
+        for call in [call for call in self._calls.values() if call.is_incomplete]:
+            if call.heard_at < heard_before:
+                self._fail(call, _NO_MORE)
+                self._cancel(call)
+            elif not call.held_bytes:
+                self._hold(call, _WAITING_BYTES)
 
     def _finish_drain(self) -> None:
         self._http2.finish_drain()

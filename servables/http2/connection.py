@@ -74,8 +74,8 @@ class Http2Limits:
 
     max_streams: int = 8192
     max_frame_bytes: int = 1 << 18
-    max_header_block_bytes: int = 1 << 16
-    max_header_list_bytes: int = 1 << 16
+    max_header_block_bytes: int = 1 << 14
+    max_header_list_bytes: int = 1 << 14
     stream_window_bytes: int = 1 << 20
     connection_window_bytes: int = 1 << 24
     max_unread_bytes: int = 1 << 22

@@ -460,10 +460,37 @@ async def test_a_request_that_does_not_go_on_ends_and_one_that_need_not_does_not
         client.send()
         for stream_id in (nothing, some):
             assert (await client.answer(stream_id))[:2] == ("4", "Nothing more of the request has come for long.")
-        assert served.is_held(0)
         client.h2.end_stream(chat)
         client.send()
         assert await client.answer(chat) == ("0", "", prefixed(b"a"))
+        await served.until(lambda: served.is_held(0))
+
+
+async def test_open_streams_count_as_held_and_are_refused_when_there_is_no_room() -> None:
+    async with world(max_held_bytes=20_000) as served, raw(served) as client:
+        chats = [client.ask("Chat", b"a", ends=False) for _ in range(2)]
+        while not all(client.bodies.get(stream_id) for stream_id in chats):
+            await client.hear()
+        for method in ("Chat", "Count"):
+            status, message, _ = await client.answer(client.ask(method, b""))
+            assert (status, message.split(" that ")[0]) == ("14", "The server holds requests of 16384 bytes")
+        for stream_id in chats:
+            client.h2.end_stream(stream_id)
+        client.send()
+        assert await client.answer(chats[0]) == ("0", "", prefixed(b"a"))
+        await served.until(lambda: served.is_held(0))
+
+
+async def test_calls_that_wait_for_their_request_count_as_held() -> None:
+    async with world() as served, raw(served) as client:
+        waiting = [client.ask("Echo", ends=False) for _ in range(3)]
+        await served.until(lambda: served.is_held(3 * 1024))
+        for stream_id in waiting:
+            client.h2.send_data(stream_id, prefixed(b"a"), end_stream=True)
+        client.send()
+        for stream_id in waiting:
+            assert await client.answer(stream_id) == ("0", "", prefixed(b"a"))
+        assert served.is_held(0)
 
 
 async def test_compressed_requests_count_as_held_while_they_wait() -> None:
