@@ -51,15 +51,22 @@ _WRITE_BYTES = 1 << 20
 _JOIN_BELOW_BYTES = 1 << 16
 _STREAM_AHEAD_BYTES = 1 << 16
 """What a method that streams may have answered and not sent."""
+_LEAST_TAKEN = 64
+"""A client must take one part of so many of what it is owed, or it is cut off."""
 _DEADLINE_GRACE_S = 0.05
 """Methods that keep the deadline themselves answer first, and say more."""
 _MESSAGE_BYTES = 128
 """What a message takes that has nothing in it."""
+_STREAM_BYTES = 1 << 13
+"""What a call takes whose method streams, even if nothing is said in it."""
+_WAITING_BYTES = 1 << 10
+"""What any other takes while its request has not begun to come."""
 _REFUSAL_WAIT_S = 0.05
 """grpc.aio's client calls it an internal error of its own if it is answered while it sends its first message."""
 _DEADLINE = Failure(Code.DEADLINE_EXCEEDED, "Deadline Exceeded")
 _CANCELLED = Failure(Code.CANCELLED, "The call was cancelled.")
 _STOPPED = Failure(Code.UNAVAILABLE, "The server has stopped.")
+_NO_MORE = Failure(Code.DEADLINE_EXCEEDED, "Nothing more of the request has come for long.")
 _NO_MESSAGE = Failure(Code.UNIMPLEMENTED, "The method takes one request, and none came.")
 
 
@@ -68,7 +75,8 @@ class GrpcLimits:
     """How patient connections are. `greet_timeout_s`: until TLS, and then HTTP/2, is agreed on.
 
     One that has been silent for `silent_s` is asked for a sign of life, and closed if there is none in `alive_timeout_s`. One
-    that takes nothing of what it is owed for `stall_timeout_s` is cut off.
+    that takes next to nothing of what it is owed for `stall_timeout_s` is cut off, and a call ends that began to send a request
+    and has sent nothing more of it for as long.
     """
 
     http2: Http2Limits = Http2Limits()
@@ -83,12 +91,12 @@ class GrpcLimits:
 class _Call:
     """A call under way."""
 
-    __slots__ = ("began", "begun", "head", "held_bytes", "reader", "requests", "stream_id", "task", "timer")
+    __slots__ = ("began", "begun", "head", "heard_at", "held_bytes", "reader", "requests", "stream_id", "task", "timer")
 
     def __init__(self, stream_id: int, head: CallHead, now: float) -> None:
         self.stream_id = stream_id
         self.head = head
-        self.began = now
+        self.began = self.heard_at = now
         self.begun = False
         """Whether the head of its answer has been sent."""
         self.reader: MessageReader | None = None
@@ -97,6 +105,13 @@ class _Call:
         """Of a message that is not whole, or of answers that are not sent, as the listener counts them."""
         self.task: asyncio.Task[None] | None = None
         self.timer: asyncio.TimerHandle | None = None
+
+    @property
+    def is_incomplete(self) -> bool:
+        """Whether more of a request must come, and may. A client that streams them need not begin another."""
+        if self.requests is None:
+            return self.task is None
+        return self.reader is not None and self.reader.held_bytes > 0 and not self.requests.waiting
 
 
 class _Requests:
@@ -160,9 +175,8 @@ class GrpcConnection(asyncio.Protocol):
         self._asked_at: float | None = None
         self._owed_bytes = 0
         """Of answers that the client has not taken, as the listener counts them."""
-        self._written_bytes = 0
-        self._progress = (0, 0)
-        self._progress_at = self._opened_at
+        self._taken_bytes = 0
+        self._taken_at = self._opened_at
 
     # The transport's side.
 
@@ -201,8 +215,6 @@ class GrpcConnection(asyncio.Protocol):
                     self._refuse(event.stream_id)
             else:
                 self._on_event(event, now)
-        if self._undrained:
-            self._wake_senders()
         if self._http2.has_output:
             self._soon()
         elif self._http2.drained:
@@ -228,8 +240,10 @@ class GrpcConnection(asyncio.Protocol):
             self._write(self._http2.take_output(_WRITE_BYTES))
         if self._owed_bytes or self._http2.unsent_bytes or not self._writable:
             self._count_owed()
-        if self._undrained:
-            self._wake_senders()
+        for stream_id in self._http2.take_emptied():
+            waiting = self._undrained.pop(stream_id, None)
+            if waiting is not None and not waiting.done():
+                waiting.set_result(None)
         if self._http2.failed:
             self._close()
         elif self._http2.has_output:
@@ -271,7 +285,8 @@ class GrpcConnection(asyncio.Protocol):
             self._asked_at = now
             self._http2.ping()
             self._soon()
-        self._check_progress(now)
+        self._check_taken(now)
+        self._check_requests(now)
 
     def grant(self, stream_id: int, size_bytes: int) -> None:
         self._http2.grant(stream_id, size_bytes)
@@ -281,7 +296,7 @@ class GrpcConnection(asyncio.Protocol):
         """What has come of a call's requests and is not the method's yet counts as held."""
         held_bytes = 0 if call.reader is None else call.reader.held_bytes
         if call.requests is not None:
-            held_bytes += call.requests.held_bytes
+            held_bytes += _STREAM_BYTES + call.requests.held_bytes
         if self._calls.get(call.stream_id) is call:
             self._hold(call, held_bytes)
 
@@ -289,8 +304,9 @@ class GrpcConnection(asyncio.Protocol):
         """Of a message that may be compressed. A little can become very much: that counts as held while it does."""
         if not message.compressed:
             return message.content
-        pieces, held_bytes = [], 0
+        pieces, held_bytes = [], len(message.content)
         decompression = Decompression(message.content, encoding)
+        self._held.take(held_bytes)
         try:
             while piece := await asyncio.to_thread(decompression.next_piece):
                 pieces.append(piece)
@@ -335,6 +351,8 @@ class GrpcConnection(asyncio.Protocol):
                 return
             call.timer = self._loop.call_later(head.timeout_s + _DEADLINE_GRACE_S, self._expire, call)
         if isinstance(head.method, StreamStream):
+            if not self._has_room_for_stream(call):
+                return
             call.requests = _Requests(self, call)
             self._start(call, self._stream(call, head.method.call(call.requests.messages())))
         if ends:
@@ -352,6 +370,7 @@ class GrpcConnection(asyncio.Protocol):
 
     def _on_piece(self, call: _Call, data: Buffer, ends: bool) -> None:
         """Some of a message that does not come whole and alone."""
+        call.heard_at = self._heard_at
         if call.reader is None:
             call.reader = MessageReader()
         try:
@@ -393,10 +412,22 @@ class GrpcConnection(asyncio.Protocol):
         """The only request of a call has come."""
         method = call.head.method
         if isinstance(method, UnaryUnary):
+            if call.held_bytes:
+                self._hold(call, 0)  # whoever runs it counts it
             self._start(call, self._unary(call, method, message))
-        else:
+        elif self._has_room_for_stream(call):
             assert isinstance(method, UnaryStream)
             self._start(call, self._unary_stream(call, method, message))
+
+    def _has_room_for_stream(self, call: _Call) -> bool:
+        """Counts the call as held. If there is no room for it, it is refused."""
+        self._hold(call, _STREAM_BYTES)
+        try:
+            self._held.check(_STREAM_BYTES)
+        except AspiredError as error:
+            self._fail(call, failure(call.head.method.name, error))
+            return False
+        return True
 
     def _start(self, call: _Call, coroutine: Coroutine[Any, Any, None]) -> None:
         call.task = self._loop.create_task(coroutine)
@@ -490,19 +521,11 @@ class GrpcConnection(asyncio.Protocol):
             self._dirty = True
             self._listener.flush_soon(self)
 
-    def _wake_senders(self) -> None:
-        for stream_id in [each for each in self._undrained if not self._http2.unsent_bytes_of(each)]:
-            waiting = self._undrained.pop(stream_id)
-            if not waiting.done():
-                waiting.set_result(None)
-
     def _write(self, pieces: list[Buffer]) -> None:
         if len(pieces) == 1:
             self._transport.write(pieces[0])
         elif pieces:
-            size = sum(map(len, pieces))
-            self._written_bytes += size
-            if size < _JOIN_BELOW_BYTES:
+            if sum(map(len, pieces)) < _JOIN_BELOW_BYTES:
                 self._transport.write(b"".join(pieces))
             else:
                 self._transport.writelines(pieces)
@@ -512,13 +535,23 @@ class GrpcConnection(asyncio.Protocol):
         self._held.take(owed_bytes - self._owed_bytes)
         self._owed_bytes = owed_bytes
 
-    def _check_progress(self, now: float) -> None:
-        """Cuts off a client that takes nothing of what it is owed."""
-        progress = (self._written_bytes, self._transport.get_write_buffer_size())
-        if not self._owed_bytes or progress != self._progress:
-            self._progress, self._progress_at = progress, now
-        elif now - self._progress_at > self._limits.stall_timeout_s:
+    def _check_taken(self, now: float) -> None:
+        """Cuts off a client that takes next to nothing of what it is owed."""
+        taken_bytes = self._http2.sent_bytes - self._transport.get_write_buffer_size()
+        if not self._owed_bytes or taken_bytes - self._taken_bytes > self._owed_bytes // _LEAST_TAKEN:
+            self._taken_bytes, self._taken_at = taken_bytes, now
+        elif now - self._taken_at > self._limits.stall_timeout_s:
             self._transport.abort()
+
+    def _check_requests(self, now: float) -> None:
+        """Ends calls whose request does not go on, and counts those that wait for it to begin."""
+        heard_before = now - self._limits.stall_timeout_s
+        for call in [call for call in self._calls.values() if call.is_incomplete]:
+            if call.heard_at < heard_before:
+                self._fail(call, _NO_MORE)
+                self._cancel(call)
+            elif not call.held_bytes:
+                self._hold(call, _WAITING_BYTES)
 
     def _finish_drain(self) -> None:
         self._http2.finish_drain()

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 from cluster.core.errors import Code, Internal, ResourceExhausted
 from servables.frontend.grpc_method import Failure, GrpcMethod
-from servables.http2.connection import Buffer
+from servables.http2.connection import Buffer, kept
 from servables.http2.header_blocks import RequestHead, response_block, status_block, trailers_block
 
 PREFIX_BYTES = 5
@@ -27,7 +27,7 @@ OK_TRAILERS = trailers_block(((b"grpc-status", b"0"),))
 _TIMEOUT = re.compile(rb"([0-9]{1,8})([HMSmun])")
 _SECONDS = {b"H": 3600.0, b"M": 60.0, b"S": 1.0, b"m": 1e-3, b"u": 1e-6, b"n": 1e-9}
 _MESSAGE_SAFE = frozenset(range(0x20, 0x7F)) - {ord("%")}
-_RUN_PIECES = 1024
+_SMALL_BYTES = 1 << 12
 _PIECE_BYTES = 1 << 20
 
 
@@ -135,13 +135,12 @@ class MessageReader:
         self._prefix = b""
         self._left = -1
         """What is missing of the message whose prefix has come."""
-        self._pieces: list[Buffer] = []
-        self._joined_runs = 0
+        self._pieces: list[memoryview | bytearray] = []
         self.held_bytes = 0
         """What has come of a message that is not whole."""
 
     def feed(self, data: Buffer) -> list[Message]:
-        """The messages that are whole now. Raises ResourceExhausted for one that says it is too large."""
+        """The messages that are whole now. Raises ResourceExhausted for one that says it is too large, Internal for none."""
         messages = []
         rest = memoryview(data)
         while len(rest):
@@ -151,6 +150,8 @@ class MessageReader:
                 rest = rest[missing:]
                 if len(self._prefix) < PREFIX_BYTES:
                     break
+                if self._prefix[0] > 1:
+                    raise Internal(f"Bad GRPC frame type 0x{self._prefix[0]:02x}")
                 self._left = int.from_bytes(self._prefix[1:])
                 if self._left > self._max_bytes:
                     raise _too_large(self._left, self._max_bytes)
@@ -161,16 +162,20 @@ class MessageReader:
             self._hold(piece)
             if not self._left:
                 messages.append(Message(b"".join(self._pieces), self._prefix[0] == 1))
-                self._prefix, self._left, self._pieces, self._joined_runs, self.held_bytes = b"", -1, [], 0, 0
+                self._prefix, self._left, self._pieces, self.held_bytes = b"", -1, [], 0
         return messages
 
-    def _hold(self, piece: Buffer) -> None:
-        self._pieces.append(piece)
+    def _hold(self, piece: memoryview) -> None:
         self.held_bytes += len(piece)
-        # Many small pieces would take many times their size.
-        if len(self._pieces) - self._joined_runs == _RUN_PIECES:
-            self._pieces[self._joined_runs :] = [b"".join(self._pieces[self._joined_runs :])]
-            self._joined_runs += 1
+        if len(piece) >= _SMALL_BYTES:
+            self._pieces.append(kept(piece))
+            return
+        # As objects, small pieces would take many times their size.
+        last = self._pieces[-1] if self._pieces else None
+        if isinstance(last, bytearray):
+            last += piece
+        else:
+            self._pieces.append(bytearray(piece))
 
 
 def _too_large(size: int, limit: int) -> ResourceExhausted:

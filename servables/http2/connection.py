@@ -13,7 +13,7 @@ of them when `grant` says so; the connection as a whole never holds a stream up 
 from __future__ import annotations
 
 import struct
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Generic, NamedTuple, TypeAlias, TypeVar
@@ -60,6 +60,7 @@ _COPIED_BYTES = 1 << 12  # below this, copying is cheaper than a view
 _SETTINGS_ENTRY = struct.Struct(">HL")
 _MAX_SETTINGS = 64
 _MAX_CONTINUATIONS = 64
+_STREAMS_A_FRAME = 32  # as many are looked at in the time of one frame
 _DRAIN_PING = b"draining"
 _KEEPALIVE_PING = b"alive?.."
 
@@ -73,8 +74,8 @@ class Http2Limits:
 
     max_streams: int = 8192
     max_frame_bytes: int = 1 << 18
-    max_header_block_bytes: int = 1 << 16
-    max_header_list_bytes: int = 1 << 16
+    max_header_block_bytes: int = 1 << 14
+    max_header_list_bytes: int = 1 << 14
     stream_window_bytes: int = 1 << 20
     connection_window_bytes: int = 1 << 24
     max_unread_bytes: int = 1 << 22
@@ -128,7 +129,6 @@ class _Stream:
     __slots__ = (
         "body_left",
         "id",
-        "queued",
         "receive_window",
         "receiving",
         "send_window",
@@ -149,7 +149,6 @@ class _Stream:
         self.unsent: deque[memoryview] | None = None
         self.unsent_bytes = 0
         self.trailers: bytes | None = None
-        self.queued = False
 
 
 class _Partial:
@@ -179,6 +178,7 @@ class Http2Connection(Generic[H]):
         self._refuse_after = MAX_WINDOW
         self._draining = False
         self._failed = False
+        self._now = 0.0  # of the bytes that are being read
         # In.
         self._greeted = self._settled = False
         self._held = b""
@@ -189,12 +189,15 @@ class Http2Connection(Generic[H]):
         self._send_window = DEFAULT_WINDOW
         self._stream_send_window = DEFAULT_WINDOW
         self._peer_frame_bytes = DEFAULT_FRAME_BYTES
-        self._ready: deque[_Stream] = deque()
+        self._ready: OrderedDict[int, _Stream] = OrderedDict()  # in turn; none that is over
         self._unread_bytes = 0
         self.congested = False
         """Whether nothing can be written at the moment: the connection's user says so. Answers wait in their streams then."""
         self.unsent_bytes = 0
         """What was given to `respond` and `send_data` and has not been taken."""
+        self.sent_bytes = 0
+        """What of answers' bodies has been taken so far."""
+        self._emptied: list[int] = []
         self._out: list[Buffer] = [
             settings_frame(
                 {
@@ -238,12 +241,13 @@ class Http2Connection(Generic[H]):
         if self._failed:
             return events
         try:
-            self._read(data, now, events)
+            self._now = now
+            self._read(data, events)
             if self._unread_bytes > self._limits.max_unread_bytes:
                 raise _Fault(ErrorCode.ENHANCE_YOUR_CALM, "More is asked for than is read.")
         except _Fault as fault:
             self._failed = True
-            self._emit(goaway_frame(self._last_id, fault.code, fault.reason))
+            self._emit(goaway_frame(min(self._last_id, self._refuse_after), fault.code, fault.reason))
             self._streams.clear()
             self._ready.clear()
             self.unsent_bytes = 0
@@ -251,7 +255,7 @@ class Http2Connection(Generic[H]):
             events.append(ConnectionFailed(fault.code, fault.reason))
         return events
 
-    def _read(self, data: bytes, now: float, events: list[Event[H]]) -> None:
+    def _read(self, data: bytes, events: list[Event[H]]) -> None:
         if self._held:
             data = self._held + data
             self._held = b""
@@ -277,10 +281,10 @@ class Http2Connection(Generic[H]):
             if kind == DATA:
                 if flags & PADDED and size and body_at == end:
                     break
-                at = self._begin_data(data, body_at, size, flags, stream_id, now, events)
+                at = self._begin_data(data, body_at, size, flags, stream_id, events)
                 continue
             if kind > CONTINUATION:
-                self._nuisance(now)
+                self._nuisance()
                 self._partial = _Partial(0, 0, size, False)
                 at = body_at
                 continue
@@ -289,7 +293,7 @@ class Http2Connection(Generic[H]):
             if next_at > end:
                 break
             at = next_at
-            self._read_frame(kind, flags, stream_id, data[body_at:next_at], now, events)
+            self._read_frame(kind, flags, stream_id, data[body_at:next_at], events)
         if at < end:
             self._held = data[at:]
 
@@ -319,14 +323,12 @@ class Http2Connection(Generic[H]):
         elif size > DEFAULT_FRAME_BYTES:
             raise _Fault(ErrorCode.FRAME_SIZE_ERROR, f"A frame of kind {kind} and {size} bytes.")
 
-    def _nuisance(self, now: float) -> None:
-        """Counts a frame that asks for work and brings the peer nothing."""
-        if not self._budget.spend(now):
+    def _nuisance(self, weight: int = 1) -> None:
+        """Counts a frame that asks for work and brings the peer nothing; `weight` is how many such it is worth."""
+        if not self._budget.spend(self._now, weight):
             raise _Fault(ErrorCode.ENHANCE_YOUR_CALM, "Too many frames that ask for nothing.")
 
-    def _begin_data(
-        self, data: bytes, at: int, size: int, flags: int, stream_id: int, now: float, events: list[Event[H]]
-    ) -> int:
+    def _begin_data(self, data: bytes, at: int, size: int, flags: int, stream_id: int, events: list[Event[H]]) -> int:
         """A DATA frame whose payload is at `at`. Returns where to go on: behind it, or in it if it is taken piece by piece."""
         padding, content = 0, size
         if flags & PADDED:
@@ -347,7 +349,7 @@ class Http2Connection(Generic[H]):
             self._receive_window = self._limits.connection_window_bytes
         ends = bool(flags & END_STREAM)
         if not content and not ends:
-            self._nuisance(now)
+            self._nuisance()
         stream = self._streams.get(stream_id)
         if stream is None or not stream.receiving:
             # On its way when the stream ended.
@@ -399,21 +401,21 @@ class Http2Connection(Generic[H]):
             stream.receiving = False
         events.append(DataReceived(stream.id, piece, ends))
 
-    def _read_frame(self, kind: int, flags: int, stream_id: int, payload: bytes, now: float, events: list[Event[H]]) -> None:
+    def _read_frame(self, kind: int, flags: int, stream_id: int, payload: bytes, events: list[Event[H]]) -> None:
         if kind == HEADERS:
-            self._read_headers(flags, stream_id, payload, now, events)
+            self._read_headers(flags, stream_id, payload, events)
         elif kind == WINDOW_UPDATE:
-            self._read_window_update(stream_id, payload, now, events)
+            self._read_window_update(stream_id, payload, events)
         elif kind == RST_STREAM:
-            self._read_rst_stream(stream_id, payload, now, events)
+            self._read_rst_stream(stream_id, payload, events)
         elif kind == SETTINGS:
-            self._read_settings(flags, stream_id, payload, now)
+            self._read_settings(flags, stream_id, payload)
         elif kind == PING:
-            self._read_ping(flags, stream_id, payload, now)
+            self._read_ping(flags, stream_id, payload)
         elif kind == CONTINUATION:
-            self._read_continuation(flags, payload, now, events)
+            self._read_continuation(flags, payload, events)
         elif kind == PRIORITY:
-            self._nuisance(now)
+            self._nuisance()
             if not stream_id:
                 raise _Fault(ErrorCode.PROTOCOL_ERROR, "PRIORITY of the connection.")
             if len(payload) != 5:
@@ -422,17 +424,17 @@ class Http2Connection(Generic[H]):
             raise _Fault(ErrorCode.PROTOCOL_ERROR, "PUSH_PROMISE from a client.")
         elif kind == GOAWAY:
             # Of what a client will not take from us; what it asked for it still wants.
-            self._nuisance(now)
+            self._nuisance()
             if stream_id or len(payload) < 8:
                 raise _Fault(ErrorCode.PROTOCOL_ERROR, "GOAWAY is malformed.")
 
-    def _read_headers(self, flags: int, stream_id: int, payload: bytes, now: float, events: list[Event[H]]) -> None:
+    def _read_headers(self, flags: int, stream_id: int, payload: bytes, events: list[Event[H]]) -> None:
         if not stream_id & 1:
             raise _Fault(ErrorCode.PROTOCOL_ERROR, f"HEADERS on stream {stream_id}, which no client may open.")
         if flags & (PADDED | HAS_PRIORITY):
             payload = self._bare_block(flags, stream_id, payload)
         if flags & END_HEADERS:
-            self._end_block(flags, stream_id, payload, now, events)
+            self._end_block(flags, stream_id, payload, events)
         else:
             self._open_block = (stream_id, flags, [payload])
 
@@ -451,7 +453,7 @@ class Http2Connection(Generic[H]):
             raise _Fault(ErrorCode.PROTOCOL_ERROR, "The padding is longer than its frame.")
         return payload[start:stop]
 
-    def _read_continuation(self, flags: int, payload: bytes, now: float, events: list[Event[H]]) -> None:
+    def _read_continuation(self, flags: int, payload: bytes, events: list[Event[H]]) -> None:
         assert self._open_block is not None  # or it would not have been let in
         stream_id, first_flags, pieces = self._open_block
         pieces.append(payload)
@@ -459,9 +461,9 @@ class Http2Connection(Generic[H]):
             raise _Fault(ErrorCode.ENHANCE_YOUR_CALM, "The headers are too large.")
         if flags & END_HEADERS:
             self._open_block = None
-            self._end_block(first_flags, stream_id, b"".join(pieces), now, events)
+            self._end_block(first_flags, stream_id, b"".join(pieces), events)
 
-    def _end_block(self, flags: int, stream_id: int, block: bytes, now: float, events: list[Event[H]]) -> None:
+    def _end_block(self, flags: int, stream_id: int, block: bytes, events: list[Event[H]]) -> None:
         if len(block) > self._limits.max_header_block_bytes:
             raise _Fault(ErrorCode.ENHANCE_YOUR_CALM, "The headers are too large.")
         try:
@@ -474,9 +476,9 @@ class Http2Connection(Generic[H]):
         if stream is not None:
             self._end_by_trailers(stream, flags, events)
         elif stream_id > self._last_id:
-            self._open_stream(flags, stream_id, read, now, events)
+            self._open_stream(flags, stream_id, read, events)
         else:
-            self._nuisance(now)  # Trailers of a stream that has ended meanwhile.
+            self._nuisance()  # Trailers of a stream that has ended meanwhile.
 
     def _end_by_trailers(self, stream: _Stream, flags: int, events: list[Event[H]]) -> None:
         if not stream.receiving:
@@ -486,17 +488,17 @@ class Http2Connection(Generic[H]):
         else:
             self._take_data(stream, b"", True, events)
 
-    def _open_stream(self, flags: int, stream_id: int, read: HeaderBlock[H], now: float, events: list[Event[H]]) -> None:
+    def _open_stream(self, flags: int, stream_id: int, read: HeaderBlock[H], events: list[Event[H]]) -> None:
         self._last_id = stream_id
         if stream_id > self._refuse_after:
             return
         ends = bool(flags & END_STREAM)
         if read.head is None or (ends and read.content_length > 0):
-            self._nuisance(now)
+            self._nuisance()
             self._emit(rst_stream_frame(stream_id, ErrorCode.PROTOCOL_ERROR))
             return
         if len(self._streams) >= self._limits.max_streams:
-            self._nuisance(now)
+            self._nuisance()
             self._emit(rst_stream_frame(stream_id, ErrorCode.REFUSED_STREAM))
             return
         self._streams[stream_id] = _Stream(
@@ -504,7 +506,7 @@ class Http2Connection(Generic[H]):
         )
         events.append(RequestStarted(stream_id, read.head, ends))
 
-    def _read_window_update(self, stream_id: int, payload: bytes, now: float, events: list[Event[H]]) -> None:
+    def _read_window_update(self, stream_id: int, payload: bytes, events: list[Event[H]]) -> None:
         if len(payload) != 4:
             raise _Fault(ErrorCode.FRAME_SIZE_ERROR, f"WINDOW_UPDATE has {len(payload)} bytes.")
         increment = int.from_bytes(payload) & MAX_WINDOW
@@ -528,25 +530,25 @@ class Http2Connection(Generic[H]):
         else:
             self._queue(stream)
 
-    def _read_rst_stream(self, stream_id: int, payload: bytes, now: float, events: list[Event[H]]) -> None:
+    def _read_rst_stream(self, stream_id: int, payload: bytes, events: list[Event[H]]) -> None:
         if len(payload) != 4:
             raise _Fault(ErrorCode.FRAME_SIZE_ERROR, f"RST_STREAM has {len(payload)} bytes.")
         if not stream_id or stream_id > self._last_id:
             raise _Fault(ErrorCode.PROTOCOL_ERROR, f"RST_STREAM of stream {stream_id}, which is not open.")
-        self._nuisance(now)
+        self._nuisance()
         stream = self._streams.get(stream_id)
         if stream is not None:
             self._forget(stream)
             events.append(StreamReset(stream_id, int.from_bytes(payload)))
 
-    def _read_settings(self, flags: int, stream_id: int, payload: bytes, now: float) -> None:
+    def _read_settings(self, flags: int, stream_id: int, payload: bytes) -> None:
         if stream_id:
             raise _Fault(ErrorCode.PROTOCOL_ERROR, "SETTINGS of a stream.")
         if len(payload) % _SETTINGS_ENTRY.size or (flags & ACK and payload):
             raise _Fault(ErrorCode.FRAME_SIZE_ERROR, f"SETTINGS has {len(payload)} bytes.")
         if flags & ACK:
             return
-        self._nuisance(now)
+        self._nuisance()
         for key, value in _SETTINGS_ENTRY.iter_unpack(payload):
             self._set(key, value)
         self._emit(frame(SETTINGS, ACK, 0))
@@ -556,6 +558,9 @@ class Http2Connection(Generic[H]):
             if value > MAX_WINDOW:
                 raise _Fault(ErrorCode.FLOW_CONTROL_ERROR, f"SETTINGS_INITIAL_WINDOW_SIZE is {value}.")
             more = value - self._stream_send_window
+            if not more:
+                return
+            self._nuisance(len(self._streams) // _STREAMS_A_FRAME)
             self._stream_send_window = value
             for stream in self._streams.values():
                 stream.send_window += more
@@ -569,7 +574,7 @@ class Http2Connection(Generic[H]):
         elif key == Setting.ENABLE_PUSH and value > 1:
             raise _Fault(ErrorCode.PROTOCOL_ERROR, f"SETTINGS_ENABLE_PUSH is {value}.")
 
-    def _read_ping(self, flags: int, stream_id: int, payload: bytes, now: float) -> None:
+    def _read_ping(self, flags: int, stream_id: int, payload: bytes) -> None:
         if stream_id:
             raise _Fault(ErrorCode.PROTOCOL_ERROR, "PING of a stream.")
         if len(payload) != 8:
@@ -578,7 +583,7 @@ class Http2Connection(Generic[H]):
             if payload == _DRAIN_PING:
                 self.finish_drain()
             return
-        self._nuisance(now)
+        self._nuisance()
         self._emit(frame(PING, ACK, 0, payload))
 
     def grant(self, stream_id: int, size_bytes: int) -> None:
@@ -612,6 +617,7 @@ class Http2Connection(Generic[H]):
             self.send_trailers(stream_id, trailers)
             return
         self._send_window -= size
+        self.sent_bytes += size
         pack = FRAME_HEADER.pack
         self._out.append(
             b"".join(
@@ -690,38 +696,43 @@ class Http2Connection(Generic[H]):
         self._unread_bytes = 0
         return taken
 
+    def take_emptied(self) -> list[int]:
+        """The streams that were given more to send, have none of it left and are not over, since this was last asked."""
+        taken, self._emptied = self._emptied, []
+        return taken
+
     def _fill(self, max_bytes: int) -> None:
         """Lets streams send in turns, a frame each."""
         while self._ready and self._send_window > 0 and max_bytes > 0:
-            stream = self._ready.popleft()
-            stream.queued = False
-            if stream.unsent_bytes:
-                if stream.send_window <= 0:
-                    continue  # its next WINDOW_UPDATE queues it again
-                assert stream.unsent is not None
-                piece = stream.unsent[0]
-                size = min(len(piece), stream.send_window, self._send_window, self._peer_frame_bytes, max_bytes)
-                if size < len(piece):
-                    stream.unsent[0] = piece[size:]
-                    piece = piece[:size]
-                else:
-                    stream.unsent.popleft()
-                self._out += (frame_header(size, DATA, 0, stream.id), piece)
-                stream.unsent_bytes -= size
-                self.unsent_bytes -= size
-                stream.send_window -= size
-                self._send_window -= size
-                max_bytes -= size
+            _, stream = self._ready.popitem(last=False)
+            if stream.send_window <= 0:
+                continue  # its next WINDOW_UPDATE queues it again
+            assert stream.unsent is not None
+            piece = stream.unsent[0]
+            size = min(len(piece), stream.send_window, self._send_window, self._peer_frame_bytes, max_bytes)
+            if size < len(piece):
+                stream.unsent[0] = kept(piece[size:])
+                piece = piece[:size]
+            else:
+                stream.unsent.popleft()
+            self._out += (frame_header(size, DATA, 0, stream.id), piece)
+            stream.unsent_bytes -= size
+            self.unsent_bytes -= size
+            self.sent_bytes += size
+            stream.send_window -= size
+            self._send_window -= size
+            max_bytes -= size
             if stream.unsent_bytes:
                 self._queue(stream)
             elif stream.trailers is not None:
                 self._emit(frame(HEADERS, END_HEADERS | END_STREAM, stream.id, stream.trailers))
                 self._end(stream)
+            else:
+                self._emptied.append(stream.id)
 
     def _queue(self, stream: _Stream) -> None:
-        if stream.unsent_bytes and not stream.queued and stream.send_window > 0:
-            stream.queued = True
-            self._ready.append(stream)
+        if stream.unsent_bytes and stream.send_window > 0:
+            self._ready.setdefault(stream.id, stream)
 
     def _emit(self, piece: bytes) -> None:
         self._out.append(piece)
@@ -734,14 +745,16 @@ class Http2Connection(Generic[H]):
         del self._streams[stream.id]
 
     def _fail_stream(self, stream: _Stream, code: ErrorCode, events: list[Event[H]]) -> None:
+        # A peer that has its streams reset takes them back as well as one that resets them.
+        self._nuisance()
         self._forget(stream)
         self._emit(rst_stream_frame(stream.id, code))
         events.append(StreamReset(stream.id, code))
 
     def _forget(self, stream: _Stream) -> None:
         del self._streams[stream.id]
+        self._ready.pop(stream.id, None)
         self.unsent_bytes -= stream.unsent_bytes
-        stream.unsent_bytes, stream.trailers = 0, None  # it may be queued
 
 
 def _piece(data: bytes, start: int, stop: int) -> Buffer:
@@ -750,3 +763,8 @@ def _piece(data: bytes, start: int, stop: int) -> Buffer:
     if size < _COPIED_BYTES or 4 * size < len(data):
         return data[start:stop]
     return memoryview(data)[start:stop]
+
+
+def kept(view: memoryview) -> memoryview:
+    """The same bytes, of nothing that is much larger: a view keeps all of what it is a view of."""
+    return memoryview(bytes(view)) if 4 * len(view) < memoryview(view.obj).nbytes else view

@@ -16,10 +16,10 @@ class FloodBudget:
         self._left = burst
         self._filled_at: float | None = None
 
-    def spend(self, now: float) -> bool:
-        """Takes one more of the peer's frames; False when there have been too many."""
+    def spend(self, now: float, weight: int = 1) -> bool:
+        """Takes one more of the peer's frames, or one worth `weight` of them; False when there have been too many."""
         if self._filled_at is not None:
             self._left = min(self._burst, self._left + (now - self._filled_at) * self._per_s)
         self._filled_at = now
-        self._left -= 1
+        self._left -= weight
         return self._left >= 0

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import itertools
 import logging
 import socket
 import ssl
+import threading
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager, suppress
 from typing import Any
 
@@ -436,6 +439,76 @@ async def test_a_client_that_takes_nothing_is_cut_off() -> None:
         while not client.closed:
             await client.hear(grant=False)
         await served.until(lambda: served.is_held(0))
+
+
+async def test_to_talk_is_not_to_take() -> None:
+    async with world(stall_timeout_s=0.0) as served, raw(served, INITIAL_WINDOW_SIZE=1000) as client:
+        client.ask("Echo", b"a" * 16_000)
+        while not client.closed:
+            client.h2.ping(b"one.....")
+            client.h2.ping(b"two.....")
+            client.send()
+            await client.hear(grant=False)
+        await served.until(lambda: served.is_held(0))
+
+
+async def test_a_request_that_does_not_go_on_ends_and_one_that_need_not_does_not() -> None:
+    async with world(stall_timeout_s=0.0) as served, raw(served) as client:
+        chat = client.ask("Chat", b"a", ends=False)
+        nothing, some = client.ask("Echo", ends=False), client.ask("Echo", ends=False)
+        client.h2.send_data(some, prefixed(b"a" * 100)[:50])
+        client.send()
+        for stream_id in (nothing, some):
+            assert (await client.answer(stream_id))[:2] == ("4", "Nothing more of the request has come for long.")
+        client.h2.end_stream(chat)
+        client.send()
+        assert await client.answer(chat) == ("0", "", prefixed(b"a"))
+        await served.until(lambda: served.is_held(0))
+
+
+async def test_open_streams_count_as_held_and_are_refused_when_there_is_no_room() -> None:
+    async with world(max_held_bytes=20_000) as served, raw(served) as client:
+        chats = [client.ask("Chat", b"a", ends=False) for _ in range(2)]
+        while not all(client.bodies.get(stream_id) for stream_id in chats):
+            await client.hear()
+        for method in ("Chat", "Count"):
+            status, message, _ = await client.answer(client.ask(method, b""))
+            assert (status, message.split(" that ")[0]) == ("14", "The server holds requests of 16384 bytes")
+        for stream_id in chats:
+            client.h2.end_stream(stream_id)
+        client.send()
+        assert await client.answer(chats[0]) == ("0", "", prefixed(b"a"))
+        await served.until(lambda: served.is_held(0))
+
+
+async def test_calls_that_wait_for_their_request_count_as_held() -> None:
+    async with world() as served, raw(served) as client:
+        waiting = [client.ask("Echo", ends=False) for _ in range(3)]
+        await served.until(lambda: served.is_held(3 * 1024))
+        for stream_id in waiting:
+            client.h2.send_data(stream_id, prefixed(b"a"), end_stream=True)
+        client.send()
+        for stream_id in waiting:
+            assert await client.answer(stream_id) == ("0", "", prefixed(b"a"))
+        assert served.is_held(0)
+
+
+async def test_compressed_requests_count_as_held_while_they_wait() -> None:
+    message = gzip.compress(b"a" * 1000)
+    free = threading.Event()
+    with ThreadPoolExecutor(1) as threads:
+        asyncio.get_running_loop().set_default_executor(threads)
+        async with world() as served, raw(served) as client:
+            threads.submit(free.wait)
+            try:
+                stream_id = client.ask("Echo", ends=False, more=[("grpc-encoding", "gzip")])
+                client.h2.send_data(stream_id, b"\1" + len(message).to_bytes(4) + message, end_stream=True)
+                client.send()
+                await served.until(lambda: served.is_held(len(message)))
+            finally:
+                free.set()
+            assert await client.answer(stream_id) == ("0", "", prefixed(b"a" * 1000))
+            await served.until(lambda: served.is_held(0))
 
 
 async def test_a_client_that_does_not_say_hello_is_let_go() -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import itertools
+import tracemalloc
+import weakref
 import zlib
 from collections.abc import AsyncGenerator
 
@@ -131,6 +133,37 @@ def test_many_small_pieces_make_a_large_message() -> None:
     reader = MessageReader()
     pieces = [prefixed(message)[at : at + 1] for at in range(len(message) + 5)]
     assert [found for piece in pieces for found in reader.feed(piece)] == [Message(message, False)]
+
+
+def test_small_pieces_take_little_more_than_they_hold() -> None:
+    readers = [MessageReader() for _ in range(100)]
+    tracemalloc.start()
+    try:
+        for reader in readers:
+            reader.feed(prefixed(bytes(1 << 12))[:5])
+            for _ in range(1000):
+                reader.feed(bytearray(1))
+        assert tracemalloc.get_traced_memory()[0] < 3 * sum(reader.held_bytes for reader in readers)
+    finally:
+        tracemalloc.stop()
+
+
+def test_the_beginning_of_a_message_does_not_keep_the_one_before() -> None:
+    class Data(bytearray):
+        """As it came."""
+
+    reader = MessageReader()
+    data = Data(prefixed(b"a" * 100_000) + prefixed(b"b" * 10_000)[:5_000])
+    kept = weakref.ref(data)
+    (message,) = reader.feed(memoryview(data))
+    del data
+    assert (len(message.content), kept()) == (100_000, None)
+    assert reader.feed(b"b" * 5_005) == [Message(b"b" * 10_000, False)]
+
+
+def test_a_message_of_a_kind_that_is_none_is_refused() -> None:
+    with pytest.raises(Internal, match="type 0x02"):
+        MessageReader().feed(b"\2\0\0\0\0")
 
 
 def test_a_message_says_when_it_is_too_large_before_it_has_come() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import struct
+import weakref
+from collections.abc import Callable
 from itertools import pairwise
 from typing import Any
 
@@ -53,6 +55,10 @@ from tests.unit.servables.http2.http2_peer import (
     output,
     server,
 )
+
+
+class Answer(bytearray):
+    """One that tells whether it is still in memory."""
 
 
 def data_of(told: list[Any], stream_id: int) -> bytes:
@@ -292,6 +298,48 @@ def test_a_request_taken_back_frees_what_was_unsent() -> None:
     assert (data_of(told, second), client.server.unsent_bytes) == (b"b" * 10, 0)
 
 
+def test_a_request_taken_back_leaves_no_answer_behind() -> None:
+    connection = greeted()
+    connection.receive(headers(1) + headers(3), 0.0)
+    connection.respond(1, HEAD, b"a" * DEFAULT_WINDOW, TRAILERS)
+    output(connection)  # leaves no window for the next
+    answer = Answer(100_000)
+    kept = weakref.ref(answer)
+    connection.send_data(3, memoryview(answer))
+    del answer
+    output(connection)
+    assert kept() is not None
+    connection.receive(rst_stream_frame(3, ErrorCode.CANCEL), 0.0)
+    assert kept() is None
+    assert connection.receive(window_update_frame(0, 1000), 0.0) == []
+    assert not connection.has_output
+
+
+def test_the_end_of_an_answer_does_not_keep_all_of_it() -> None:
+    connection = greeted()
+    connection.receive(headers(1), 0.0)
+    answer = Answer(b"a" * DEFAULT_WINDOW + b"the end")
+    kept = weakref.ref(answer)
+    connection.send_data(1, memoryview(answer))
+    del answer
+    output(connection)
+    assert (kept(), connection.unsent_bytes) == (None, 7)
+    connection.receive(window_update_frame(0, 100) + window_update_frame(1, 100), 0.0)
+    assert output(connection).endswith(b"the end")
+
+
+def test_streams_that_have_nothing_left_are_told_once() -> None:
+    connection = greeted()
+    connection.receive(headers(1) + headers(3) + headers(5), 0.0)
+    connection.send_data(1, b"all of it")
+    connection.send_data(3, b"and the end")
+    connection.send_trailers(3, TRAILERS)
+    connection.send_data(5, b"a" * DEFAULT_WINDOW)
+    output(connection)
+    assert connection.take_emptied() == [1]
+    assert connection.take_emptied() == []
+
+
 def test_pings_are_answered_with_what_they_say() -> None:
     connection = greeted()
     assert connection.receive(frame(PING, 0, 0, b"12345678"), 0.0) == []
@@ -460,6 +508,52 @@ def test_rapid_resets_end_the_connection() -> None:
     events = connection.receive(data, 0.0)
     assert failure(events).code is ErrorCode.ENHANCE_YOUR_CALM
     assert connection.open_streams == 0
+
+
+@pytest.mark.parametrize(
+    "offence",
+    [
+        lambda stream_id: window_update_frame(stream_id, 0),
+        lambda stream_id: window_update_frame(stream_id, MAX_WINDOW),
+        lambda stream_id: frame(DATA, END_STREAM, stream_id) * 2,
+        lambda stream_id: headers(stream_id, END_HEADERS),
+    ],
+)
+def test_having_streams_reset_counts_as_resetting_them(offence: Callable[[int], bytes]) -> None:
+    connection = greeted(budget=FloodBudget(per_s=10, burst=100))
+    events: list[Event[Any]] = []
+    for stream_id in range(1, 401, 2):
+        events += connection.receive(headers(stream_id, END_HEADERS) + offence(stream_id), 0.0)
+        output(connection)
+    assert failure(events).code is ErrorCode.ENHANCE_YOUR_CALM
+    assert sum(isinstance(event, StreamReset) for event in events) < 100
+
+
+def test_a_window_that_changes_for_many_streams_counts_for_as_many_frames() -> None:
+    connection = greeted(budget=FloodBudget(per_s=10, burst=100))
+    for stream_id in range(1, 2001, 2):
+        connection.receive(headers(stream_id), 0.0)
+    changes = b"".join(struct.pack(">HL", Setting.INITIAL_WINDOW_SIZE, size) for size in range(4))
+    assert failure(connection.receive(frame(SETTINGS, 0, 0, changes), 0.0)).code is ErrorCode.ENHANCE_YOUR_CALM
+
+
+def test_the_same_window_again_is_no_change() -> None:
+    connection = greeted(budget=FloodBudget(per_s=10, burst=100))
+    for stream_id in range(1, 2001, 2):
+        connection.receive(headers(stream_id), 0.0)
+    same = struct.pack(">HL", Setting.INITIAL_WINDOW_SIZE, DEFAULT_WINDOW) * 10
+    assert connection.receive(frame(SETTINGS, 0, 0, same), 0.0) == []
+
+
+def test_a_failure_after_a_drain_takes_back_none_of_its_streams() -> None:
+    connection = greeted()
+    connection.receive(headers(1), 0.0)
+    connection.begin_drain()
+    connection.finish_drain()
+    output(connection)
+    told = failure(connection.receive(headers(3) + frame(PUSH_PROMISE, 0, 3), 0.0))
+    said = struct.pack(">LL", 1, ErrorCode.PROTOCOL_ERROR) + told.reason.encode()
+    assert output(connection) == frame(GOAWAY, 0, 0, said)
 
 
 def test_who_asks_and_does_not_read_is_cut_off() -> None:
