@@ -522,6 +522,21 @@ async def test_a_client_that_does_not_say_hello_is_let_go() -> None:
         writer.close()
 
 
+async def test_connections_beyond_the_bound_are_closed_and_there_is_room_again_when_others_go() -> None:
+    async with world(max_connections=2) as served:
+        async with raw(served) as first, raw(served) as second:
+            for client in (first, second):
+                assert (await client.answer(client.ask("Echo", b"")))[0] == "0"
+            reader, writer = await asyncio.open_connection(HOST, served.port)
+            assert await asyncio.wait_for(reader.read(), PATIENCE_S) == b""
+            writer.close()
+            assert (await first.answer(first.ask("Echo", b"")))[0] == "0"
+        async with channel(served) as client:
+            assert (
+                await client.unary_unary("/a.Service/Echo", bytes, bytes)(b"a", wait_for_ready=True, timeout=PATIENCE_S) == b"a"
+            )
+
+
 async def test_a_silent_client_is_asked_whether_it_lives() -> None:
     async with world(silent_s=0.0) as served, raw(served) as client:
         while client.pings < 2:
