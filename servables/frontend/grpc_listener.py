@@ -121,6 +121,7 @@ class GrpcListener:
             connection.flush()
 
     def _has_room(self) -> bool:
+        # One that is being opened may count twice, for a moment.
         return len(self._connections) + sum(acceptor.opening for acceptor in self._acceptors) < self._max_connections
 
     async def _wait_until_closed(self, timeout_s: float) -> None:
