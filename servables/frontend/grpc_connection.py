@@ -303,11 +303,14 @@ class GrpcConnection(asyncio.Protocol):
             self._hold(call, held_bytes)
 
     async def content(self, encoding: bytes, message: Message) -> bytes:
-        """Of a message that may be compressed. A little can become very much: that counts as held while it does."""
+        """Of a message that may be compressed. A little can become very much: it is bounded, and held while it does.
+
+        Raises ResourceExhausted, Unavailable, or Internal if it is not compressed.
+        """
         if not message.compressed:
             return message.content
         pieces, held_bytes = [], len(message.content)
-        decompression = Decompression(message.content, encoding)
+        decompression = Decompression(message.content, encoding, self._held.max_bytes)
         self._held.take(held_bytes)
         try:
             while piece := await asyncio.to_thread(decompression.next_piece):

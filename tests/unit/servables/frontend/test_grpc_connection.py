@@ -339,6 +339,14 @@ async def test_what_grows_when_it_is_decompressed_counts_as_held() -> None:
         assert served.is_held(1)
 
 
+async def test_what_grows_beyond_all_that_may_be_held_is_too_large_even_alone() -> None:
+    async with world(max_held_bytes=4 * MEBIBYTE) as served, channel(served) as client:
+        with pytest.raises(grpc.RpcError, match="Received message larger than max") as raised:
+            await client.unary_unary("/a.Service/Echo", bytes, bytes)(bytes(64 * MEBIBYTE), compression=grpc.Compression.Gzip)
+        assert raised.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert served.is_held(0)
+
+
 async def test_streams_of_both_sides() -> None:
     async with world() as served, channel(served) as client:
         chat: Any = client.stream_stream("/a.Service/Chat", bytes, bytes)
