@@ -23,14 +23,21 @@ class Acceptor:
         make_protocol: Callable[[], asyncio.Protocol],
         tls: ssl.SSLContext | None = None,
         handshake_timeout_s: float | None = None,
+        has_room: Callable[[], bool] = lambda: True,
     ) -> None:
-        """`sock` is bound and now belongs to the acceptor."""
+        """`sock` is bound and now belongs to the acceptor. Connections for which there is no room are closed at once."""
         self._socket = sock
         self._make_protocol = make_protocol
         self._tls = tls
         self._handshake_timeout_s = handshake_timeout_s if tls is not None else None
+        self._has_room = has_room
         self._openings: set[asyncio.Task[object]] = set()
         self._closed = False
+
+    @property
+    def opening(self) -> int:
+        """How many connections have been accepted and have no protocol yet."""
+        return len(self._openings)
 
     def start(self, backlog: int) -> None:
         if self._socket.family != socket.AF_UNIX:
@@ -69,6 +76,9 @@ class Acceptor:
                 loop.remove_reader(self._socket)
                 loop.call_later(_RETRY_S, self._accept_again)
                 return
+            if not self._has_room():
+                accepted.close()
+                continue
             accepted.setblocking(False)
             opening: asyncio.Task[object] = loop.create_task(self._open(accepted))
             self._openings.add(opening)

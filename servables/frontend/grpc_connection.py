@@ -72,11 +72,12 @@ _NO_MESSAGE = Failure(Code.UNIMPLEMENTED, "The method takes one request, and non
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GrpcLimits:
-    """How patient connections are. `greet_timeout_s`: until TLS, and then HTTP/2, is agreed on.
+    """How many connections there may be, and how patient they are. `greet_timeout_s`: until TLS, and then HTTP/2, is agreed on.
 
     One that has been silent for `silent_s` is asked for a sign of life, and closed if there is none in `alive_timeout_s`. One
     that takes next to nothing of what it is owed for `stall_timeout_s` is cut off, and a call ends that began to send a request
-    and has sent nothing more of it for as long.
+    and has sent nothing more of it for as long. `max_connections` None: three quarters of the files that the process may open,
+    since REST and the replicas need some too.
     """
 
     http2: Http2Limits = Http2Limits()
@@ -86,6 +87,7 @@ class GrpcLimits:
     stall_timeout_s: float = 120.0
     drain_notice_s: float = 0.5
     backlog: int = 2048
+    max_connections: int | None = None
 
 
 class _Call:
@@ -301,11 +303,14 @@ class GrpcConnection(asyncio.Protocol):
             self._hold(call, held_bytes)
 
     async def content(self, encoding: bytes, message: Message) -> bytes:
-        """Of a message that may be compressed. A little can become very much: that counts as held while it does."""
+        """Of a message that may be compressed. A little can become very much: it is bounded, and held while it does.
+
+        Raises ResourceExhausted, Unavailable, or Internal if it is not compressed.
+        """
         if not message.compressed:
             return message.content
         pieces, held_bytes = [], len(message.content)
-        decompression = Decompression(message.content, encoding)
+        decompression = Decompression(message.content, encoding, self._held.max_bytes)
         self._held.take(held_bytes)
         try:
             while piece := await asyncio.to_thread(decompression.next_piece):

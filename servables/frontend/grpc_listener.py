@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import asyncio
 import os
+import resource
 import socket
 import stat
+import sys
 from collections.abc import Sequence
 
 from cluster.config.ssl_config import SSLConfig
@@ -46,6 +48,7 @@ class GrpcListener:
             f"/{service.name}/{name}".encode(): method for service in services for name, method in service.methods.items()
         }
         self._tls = None if ssl_config is None else server_tls(ssl_config)
+        self._max_connections = self.limits.max_connections or _max_connections()
         self._acceptors: list[Acceptor] = []
         self._connections: set[GrpcConnection] = set()
         self._dirty: list[GrpcConnection] = []
@@ -68,7 +71,9 @@ class GrpcListener:
             sockets += [held, *_other_family(held)]
         loop = asyncio.get_running_loop()
         for sock in sockets:
-            acceptor = Acceptor(sock, lambda: GrpcConnection(self, loop), self._tls, self.limits.greet_timeout_s)
+            acceptor = Acceptor(
+                sock, lambda: GrpcConnection(self, loop), self._tls, self.limits.greet_timeout_s, self._has_room
+            )
             acceptor.start(self.limits.backlog)
             self._acceptors.append(acceptor)
         self._tick_timer = loop.call_later(_TICK_S, self._tick)
@@ -115,6 +120,10 @@ class GrpcListener:
         for connection in dirty:
             connection.flush()
 
+    def _has_room(self) -> bool:
+        # One that is being opened may count twice, for a moment.
+        return len(self._connections) + sum(acceptor.opening for acceptor in self._acceptors) < self._max_connections
+
     async def _wait_until_closed(self, timeout_s: float) -> None:
         if self._connections and timeout_s > 0:
             self._all_closed = asyncio.get_running_loop().create_future()
@@ -126,6 +135,11 @@ class GrpcListener:
         for connection in list(self._connections):
             connection.check_timeouts(now)
         self._tick_timer = loop.call_later(_TICK_S, self._tick)
+
+
+def _max_connections() -> int:
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return sys.maxsize if files == resource.RLIM_INFINITY else files * 3 // 4
 
 
 def _other_family(held: socket.socket) -> list[socket.socket]:

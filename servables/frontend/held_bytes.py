@@ -9,7 +9,7 @@ class HeldBytes:
     """Counts them. A request that nothing else is held with may be larger than the limit."""
 
     def __init__(self, max_bytes: int) -> None:
-        self._max_bytes = max_bytes
+        self.max_bytes = max_bytes
         self.size_bytes = 0
         """What is taken and not given back."""
 
@@ -21,8 +21,8 @@ class HeldBytes:
 
     def check(self, own_bytes: int) -> None:
         """Raises Unavailable when there is no room for a request of which `own_bytes` are among those that are taken."""
-        if self.size_bytes > max(own_bytes, self._max_bytes):
+        if self.size_bytes > max(own_bytes, self.max_bytes):
             raise Unavailable(
                 f"The server holds requests of {self.size_bytes - own_bytes} bytes that have no answer yet, "
-                f"the limit is {self._max_bytes}. Retry later with backoff."
+                f"the limit is {self.max_bytes}. Retry later with backoff."
             )

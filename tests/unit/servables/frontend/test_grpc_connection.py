@@ -339,6 +339,14 @@ async def test_what_grows_when_it_is_decompressed_counts_as_held() -> None:
         assert served.is_held(1)
 
 
+async def test_what_grows_beyond_all_that_may_be_held_is_too_large_even_alone() -> None:
+    async with world(max_held_bytes=4 * MEBIBYTE) as served, channel(served) as client:
+        with pytest.raises(grpc.RpcError, match="Received message larger than max") as raised:
+            await client.unary_unary("/a.Service/Echo", bytes, bytes)(bytes(64 * MEBIBYTE), compression=grpc.Compression.Gzip)
+        assert raised.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert served.is_held(0)
+
+
 async def test_streams_of_both_sides() -> None:
     async with world() as served, channel(served) as client:
         chat: Any = client.stream_stream("/a.Service/Chat", bytes, bytes)
@@ -520,6 +528,20 @@ async def test_a_client_that_does_not_say_hello_is_let_go() -> None:
         except ConnectionError:
             pass
         writer.close()
+
+
+async def test_connections_beyond_the_bound_are_closed_and_there_is_room_again_when_others_go() -> None:
+    async with world(max_connections=1) as served:
+        async with raw(served) as first:
+            assert (await first.answer(first.ask("Echo", b"")))[0] == "0"
+            reader, writer = await asyncio.open_connection(HOST, served.port)
+            assert await asyncio.wait_for(reader.read(), PATIENCE_S) == b""
+            writer.close()
+            assert (await first.answer(first.ask("Echo", b"")))[0] == "0"
+        async with channel(served) as client:
+            assert (
+                await client.unary_unary("/a.Service/Echo", bytes, bytes)(b"a", wait_for_ready=True, timeout=PATIENCE_S) == b"a"
+            )
 
 
 async def test_a_silent_client_is_asked_whether_it_lives() -> None:
