@@ -14,7 +14,7 @@ import pytest
 from scripts.sample_models import export_hashmap
 from tests.cluster.aspired_server import ROOT, command, free_port, rest, wait_until
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 
 RAY = str(Path(sys.executable).with_name("ray"))
 
@@ -120,13 +120,13 @@ def submit(command_line: list[str]) -> subprocess.CompletedProcess[str]:
                 env={**os.environ, "RAY_AUTH_MODE": "token"},
                 capture_output=True,
                 text=True,
-                timeout=200,
+                timeout=300,
                 check=False,
             )
         )
         return "No available agent" not in submitted[-1].stderr + submitted[-1].stdout
 
-    wait_until(taken, 60, "an agent that takes jobs")
+    wait_until(taken, 180, "an agent that takes jobs")
     return submitted[-1]
 
 
