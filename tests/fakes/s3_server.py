@@ -27,7 +27,8 @@ class S3Server:
     """
 
     def __init__(self, port: int | None = None, tls: tuple[str, str] | None = None) -> None:
-        self.port = port or free_port()
+        self._held = held_port(port or 0)
+        self.port: int = self._held.getsockname()[1]
         self.url = f"{'https' if tls else 'http'}://127.0.0.1:{self.port}"
         self._tls = ("-s", "-c", tls[0], "-k", tls[1]) if tls else ()
         self._process: subprocess.Popen[bytes] | None = None
@@ -66,6 +67,7 @@ class S3Server:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
         self.kill()
+        self._held.close()
 
 
 class FaultyGate:
@@ -80,7 +82,8 @@ class FaultyGate:
 
     def __init__(self, port: int) -> None:
         self._target = port
-        self.port = free_port()
+        self._held = held_port()
+        self.port: int = self._held.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
         self.bytes_per_s: float | None = None
         self.stalled = False
@@ -116,6 +119,7 @@ class FaultyGate:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
+        self._held.close()
 
     def _call(self, work: Any) -> Any:
         return asyncio.run_coroutine_threadsafe(work, self._loop).result(30)
@@ -213,6 +217,17 @@ def s3_client_of(url: str) -> Any:
     return boto3.session.Session().client(
         "s3", endpoint_url=url, region_name="us-east-1", aws_access_key_id="test", aws_secret_access_key="test-secret"
     )
+
+
+def held_port(port: int = 0) -> socket.socket:
+    """A port of loopback, by default a free one, that only servers which reuse addresses can listen on until this is closed.
+
+    Without it, a port that nobody listens on for a while may become that of any connection on this machine.
+    """
+    held = socket.socket()
+    held.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    held.bind(("127.0.0.1", port))
+    return held
 
 
 def free_port() -> int:
