@@ -198,7 +198,8 @@ def _fetch_news(fetches: Mapping[ServableId, FetchProgress]) -> Iterator[str]:
     for servable, fetch in fetches.items():
         model = f"model {servable.name} version {servable.version}"
         if fetch.bytes_total:
-            yield f"{model}: fetching {fetch.bytes_total / _MEBIBYTE:.1f} MiB"
+            unit, name = (_MEBIBYTE, "MiB") if fetch.bytes_total >= _MEBIBYTE else (1024, "KiB")
+            yield f"{model}: fetching {fetch.bytes_total / unit:.1f} {name}"
         if fetch.trouble:
             yield f"{model}: fetching: {fetch.trouble}"
 
