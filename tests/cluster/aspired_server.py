@@ -57,9 +57,14 @@ def environment(state: Path) -> dict[str, str]:
 
 
 def pid_of(title: str) -> int:
-    """The youngest process of this name; Ray names its workers after their actors."""
-    found = subprocess.run(["pgrep", "-n", "-f", f"^ray::{title}"], capture_output=True, text=True, check=False).stdout.split()
-    assert found, f"no process {title}"
+    """The youngest process of this name; Ray names its workers after their actors, and writes the names anew now and then."""
+    found: list[str] = []
+
+    def find() -> bool:
+        found[:] = subprocess.run(["pgrep", "-n", "-f", f"^ray::{title}"], capture_output=True, text=True).stdout.split()
+        return bool(found)
+
+    wait_until(find, 10, f"a process {title}")
     return int(found[0])
 
 

@@ -33,6 +33,13 @@ def gate(s3: S3Server) -> Iterator[FaultyGate]:
         yield gate
 
 
+@pytest.fixture(autouse=True)
+def faults_end_with_their_test(gate: FaultyGate) -> Iterator[None]:
+    yield
+    gate.bytes_per_s, gate.status, gate.stalled = None, None, False
+    gate.open()
+
+
 @pytest.fixture(scope="module")
 def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tmp_path_factory.mktemp("node") / "models"
