@@ -32,7 +32,7 @@ from cluster.storage.storage import Storage, StoredFile, Tree
 from cluster.storage.version_manifest import MANIFEST_NAME, VersionManifest, parse_manifest
 
 TELL_INTERVAL_S = 1.0
-_HASH_PIECE_BYTES = 1 << 20
+_HASH_PIECE_BYTES = 1 << 22  # each is a wait for the interpreter, which the fetching threads share
 _FIRST_PAUSE_S = 0.2
 _LONGEST_PAUSE_S = 10.0
 _PASSING = (Unavailable, DeadlineExceeded, ResourceExhausted)
@@ -294,9 +294,10 @@ class _FileDigest:
         return self._digest.hexdigest()
 
     def _take_in(self, part: Part) -> None:
-        with open(self._path, "rb") as file:
+        piece = memoryview(bytearray(min(part.size_bytes, _HASH_PIECE_BYTES)))
+        with open(self._path, "rb", buffering=0) as file:
             file.seek(part.start)
             left = part.size_bytes
-            while left and (piece := file.read(min(left, _HASH_PIECE_BYTES))):
-                self._digest.update(piece)
-                left -= len(piece)
+            while left and (count := file.readinto(piece[:left])):
+                self._digest.update(piece[:count])
+                left -= count

@@ -9,10 +9,10 @@ from dataclasses import replace
 from functools import partial
 
 from cluster.core.errors import AspiredError, NotFound
-from cluster.publishing.claim import Claim, Purpose, parse_claim
 from cluster.publishing.published_version import PublishedVersion, VersionState, assess
 from cluster.publishing.transfer import THREADS, persistently
 from cluster.publishing.version_number import PUBLISHING_PREFIX, UNPUBLISHING_PREFIX, reserved_number
+from cluster.storage.claim import Claim, Purpose, parse_claim
 from cluster.storage.storage import Storage
 from cluster.storage.version_manifest import MANIFEST_NAME, is_claim
 from cluster.storage.version_name import parse_version_name

@@ -11,12 +11,12 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
 from cluster.core.errors import Aborted, AlreadyExists, AspiredError, DataLoss, NotFound
-from cluster.publishing.claim import Claim, claim_name, owns
 from cluster.publishing.export import ExportFile
 from cluster.publishing.file_errors import file_errors
 from cluster.publishing.reservation import Reservation, sha256_of, unchanged
 from cluster.publishing.transfer import Moved, persistently
 from cluster.publishing.version_number import next_version
+from cluster.storage.claim import Claim, claim_name, owns
 from cluster.storage.storage import WritableStorage
 from cluster.storage.version_manifest import MANIFEST_NAME, ManifestFile, VersionManifest, is_claim
 from cluster.storage.version_name import parse_version_name

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from cluster.core.errors import DataLoss
-from cluster.publishing.claim import Claim, Purpose
+from cluster.storage.claim import Claim, Purpose
 from cluster.storage.storage import Tree
 from cluster.storage.version_manifest import MANIFEST_NAME, is_claim, parse_manifest
 

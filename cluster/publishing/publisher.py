@@ -12,7 +12,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from cluster.core.errors import AlreadyExists, AspiredError, InvalidArgument
-from cluster.publishing.claim import Claim, Purpose
 from cluster.publishing.claimed_version import children_of, claim_version
 from cluster.publishing.export import Export
 from cluster.publishing.reservation import Reservation
@@ -20,6 +19,7 @@ from cluster.publishing.retention import Removal
 from cluster.publishing.staged_version import stage_version
 from cluster.publishing.transfer import TransferProgress, transfer
 from cluster.publishing.version_number import check_version, next_version
+from cluster.storage.claim import Claim, Purpose
 from cluster.storage.storages import Storages
 from cluster.storage.version_manifest import VersionManifest
 from cluster.storage.version_name import parse_version_name

@@ -8,13 +8,13 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from cluster.core.errors import NotFound
-from cluster.publishing.claim import Claim, Purpose, claim_name
 from cluster.publishing.claimed_version import children_of, delete_in_order
 from cluster.publishing.published_version import PublishedVersion
 from cluster.publishing.publisher import publisher_name, utc_now
 from cluster.publishing.staged_version import remove_directory
 from cluster.publishing.transfer import persistently
 from cluster.publishing.version_number import UNPUBLISHED_PREFIX, next_version, reserved_number
+from cluster.storage.claim import Claim, Purpose, claim_name
 from cluster.storage.storage import WritableStorage
 
 

@@ -12,12 +12,12 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from cluster.core.errors import Aborted, AlreadyExists
-from cluster.publishing.claim import Claim, claim_name
 from cluster.publishing.export import ExportFile
 from cluster.publishing.file_errors import file_errors
 from cluster.publishing.reservation import PIECE_BYTES, Reservation, unchanged
 from cluster.publishing.transfer import Moved
 from cluster.publishing.version_number import PUBLISHING_PREFIX, UNPUBLISHING_PREFIX, next_version
+from cluster.storage.claim import Claim, claim_name
 from cluster.storage.version_manifest import MANIFEST_NAME, ManifestFile, VersionManifest, is_claim
 from cluster.storage.version_name import parse_version_name
 

@@ -11,11 +11,11 @@ anything else                                    | whole once it has been still 
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from cluster.storage.claim import Purpose, parse_claim
 from cluster.storage.storage import StoredFile
 from cluster.storage.version_manifest import VersionManifest, is_claim
 
@@ -47,12 +47,9 @@ def claim_among(files: Iterable[StoredFile]) -> StoredFile | None:
 
 def claimed_by(content: bytes) -> str:
     """What a claim says of its owner, as what a version waits for; empty when it says nothing that can be read."""
-    try:
-        document = json.loads(content)
-        doing = "being deleted" if document.get("purpose") == "unpublish" else "being published"
-        return f"it is {doing} by {document['publisher']} since {document['since']}"
-    except (ValueError, KeyError, AttributeError, TypeError):
-        return ""
+    claim = parse_claim(content)
+    doing = "deleted" if claim.purpose is Purpose.UNPUBLISH else "published"
+    return f"it is being {doing} by {claim.publisher} since {claim.since}" if claim.publisher else ""
 
 
 def _missing_part(names: set[str]) -> str:

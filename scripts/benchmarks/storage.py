@@ -77,8 +77,7 @@ def _figure(bench: Workbench, work: Path, version: Path, quantity: str) -> Figur
         aspired=tuple(found[_by_cache]),
         peer=tuple(found[_by_transfer_manager]),
         peer_name="boto3's transfer manager",
-        # boto3 holds nothing to checksums: they may cost something, but not half of the speed.
-        target=Target(at_least=0.5 if with_manifest else 0.8),
+        target=Target(at_least=0.8),
     )
 
 

@@ -82,12 +82,13 @@ NEVER_IMPORTS: dict[str, tuple[str, ...]] = {
     "cluster.protos": (*HEAVY, "grpc", "asyncio"),
     "cluster.config": (*HEAVY, "grpc", "asyncio"),
     "cluster.storage": (*HEAVY, "grpc", "asyncio"),
+    "cluster.storage.claim": ACTING,
     "cluster.model_cache": (*HEAVY, "grpc", "asyncio"),
     "cluster.model_cache.part": ACTING,
     "cluster.model_cache.eviction": ACTING,
     "cluster.publishing": (*HEAVY, "grpc", "asyncio"),
     **dict.fromkeys(
-        (f"cluster.publishing.{module}" for module in ("claim", "published_version", "retention", "version_number")), ACTING
+        (f"cluster.publishing.{module}" for module in ("published_version", "retention", "version_number")), ACTING
     ),
     "cluster.sources": (*HEAVY, "grpc", "asyncio"),
     "cluster.client": HEAVY,

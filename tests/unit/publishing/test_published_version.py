@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
-from cluster.publishing.claim import Claim, Purpose, owns, parse_claim
 from cluster.publishing.published_version import PublishedVersion, VersionState, assess
+from cluster.storage.claim import Claim, Purpose, owns, parse_claim
 from cluster.storage.storage import StoredFile, tree_of
 from cluster.storage.version_manifest import CLAIM_PREFIX, MANIFEST_NAME, ManifestFile, VersionManifest
 

@@ -25,11 +25,11 @@ from cluster.client import (
     VersionState,
 )
 from cluster.config.model_config import ModelConfig
-from cluster.publishing.claim import Claim, Purpose
 from cluster.publishing.export import read_export
 from cluster.publishing.publisher import publish_export, reserve
 from cluster.publishing.remover import remove_versions
 from cluster.sources.file_system_storage_path_source import FileSystemStoragePathSource
+from cluster.storage.claim import Claim, Purpose
 from cluster.storage.s3_storage import S3Storage
 from cluster.storage.storages import Storages
 from cluster.storage.version_manifest import CLAIM_PREFIX, MANIFEST_NAME, VersionManifest, parse_manifest

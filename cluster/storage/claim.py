@@ -37,11 +37,11 @@ def claim_name(unique: str) -> str:
 
 
 def parse_claim(content: bytes) -> Claim:
-    """A claim that makes no sense is one all the same: of somebody unknown."""
+    """A claim that makes no sense is one all the same: of somebody unknown. One without a purpose is a publisher's."""
     try:
         document = json.loads(content)
-        return Claim(Purpose(document["purpose"]), str(document["publisher"]), str(document["since"]))
-    except (ValueError, KeyError, TypeError):
+        return Claim(Purpose(document.get("purpose", "publish")), str(document["publisher"]), str(document["since"]))
+    except (ValueError, KeyError, TypeError, AttributeError):
         return Claim()
 
 
